@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# 'make demo' shows the main job; 'make test' proves everything. Both set up what they need.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PYTEST := $(RUN) -m pytest
+
+.PHONY: help demo test lint unit scenario lab-tests lab deb etc clean
+
+help:
+	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
+	@echo 'make test        everything: lint, types, unit, scenario, lab'
+	@echo 'make lint        style, types, import directions'
+	@echo 'make unit        unit tests'
+	@echo 'make scenario    scenarios with real processes on loopback'
+	@echo 'make lab-tests   the lab: Debian 13 machines in namespaces (root)'
+	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
+	@echo 'make deb         build/discluster_VERSION_all.deb for Debian 13'
+	@echo 'make etc         writes etc/*.yaml from the declarations of the settings'
+
+# The runtime's dependencies are enough for the demo; the tests want more.
+$(VENV)/.runtime: pyproject.toml packaging/make-venv
+	packaging/make-venv $(PYTHON) $(VENV) runtime
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml packaging/make-venv
+	packaging/make-venv $(PYTHON) $(VENV) dev
+	@touch $(VENV)/.runtime $@
+
+demo: $(VENV)/.runtime
+	@$(RUN) -m tests.scenario.demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.dev
+	tests/lab/prepare --if-possible
+	$(MAKE) --no-print-directory lint
+	$(PYTEST) tests/unit
+	$(PYTEST) tests/scenario
+	$(PYTEST) tests/lab
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	PYTHONPATH=. $(RUN) packaging/etc.py --check etc
+
+unit scenario: $(VENV)/.dev
+	$(PYTEST) tests/$@
+
+lab-tests: $(VENV)/.dev
+	tests/lab/prepare --if-possible
+	$(PYTEST) tests/lab
+
+lab: $(VENV)/.dev
+	tests/lab/prepare
+	$(RUN) -m tests.lab.up
+
+deb: $(VENV)/.runtime
+	packaging/build-deb --lintian
+
+etc: $(VENV)/.runtime
+	PYTHONPATH=. $(RUN) packaging/etc.py etc
+
+clean:
+	rm -rf build dist $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time as a value that is passed in, so that tests own it."""
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The clocks that Discluster uses; all in seconds."""
+
+    def monotonic(self) -> float:
+        """Never goes back; counts from an arbitrary instant. For intervals and deadlines."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since 1970 UTC; may jump. For showing, for files, and for identify slots."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after ``seconds``; at once (after one turn of the loop) if not positive."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop around :mod:`discluster.cluster.reconcile`: one process, its shards, one handler."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from discluster.clock import Clock
+from discluster.cluster.control import ControlLink
+from discluster.cluster.handlers import PacketHandler
+from discluster.cluster.progress import ProgressWatch
+from discluster.cluster.reconcile import Running, decide
+from discluster.gateway.identity import Identity
+from discluster.gateway.shard import Shard
+from discluster.gateway.transport import Transport
+from discluster.messages import Assignment, ClusterReport, Held, ShardView
+from discluster.notify import Notifier
+from discluster.sessions import SessionFile, SessionSlot
+
+log = logging.getLogger(__name__)
+
+_PASS_AT_LEAST_EVERY: Final = 2.0
+
+
+class _Hosted(msgspec.Struct):
+    """A shard with what belongs to it here."""
+
+    shard: Shard
+    slot: SessionSlot
+    running: Running
+    task: asyncio.Task[None]
+
+
+class ClusterDaemon:
+    """Runs the shards of one assignment after the other."""
+
+    def __init__(
+        self,
+        *,
+        cluster: int,
+        directory: Path,
+        control_socket: Path,
+        identity: Identity,
+        handler: PacketHandler,
+        handler_name: str,
+        sessions: SessionFile,
+        transport: Transport,
+        clock: Clock,
+        rng: random.Random,
+        notifier: Notifier,
+        stall_limit: float,
+    ) -> None:
+        self._cluster = cluster
+        self._assignment_file = directory / "assignment.json"
+        self._identity = identity
+        self._handler = handler
+        self._handler_name = handler_name
+        self._sessions = sessions
+        if sessions.complaint is not None:
+            log.error("%s", sessions.complaint)
+        self._transport = transport
+        self._clock = clock
+        self._rng = rng
+        self._notifier = notifier
+        self._progress = ProgressWatch(limit=stall_limit)
+        self._began = clock.monotonic()
+        self._hosted: dict[int, _Hosted] = {}
+        self._assignment: Assignment | None = None
+        self._wake = asyncio.Event()
+        self._sentence = ""
+        self._control = ControlLink(
+            path=control_socket,
+            report=self.report,
+            on_assignment=self.assign,
+            clock=clock,
+            rng=rng,
+        )
+
+    def report(self) -> ClusterReport:
+        """The full snapshot for CONTROL; lists every shard that may have a socket open."""
+        return ClusterReport(
+            cluster=self._cluster,
+            pid=os.getpid(),
+            generation=self._assignment.generation if self._assignment else 0,
+            uptime=self._clock.monotonic() - self._began,
+            handler=self._handler_name,
+            shards=tuple(self._view(hosted) for _, hosted in sorted(self._hosted.items())),
+        )
+
+    def assign(self, assignment: Assignment) -> None:
+        """CONTROL's word; an older one than is followed is out of date."""
+        if self._assignment is None or assignment.generation >= self._assignment.generation:
+            self._assignment = assignment
+            self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs until ``stop`` is set, then closes every shard with its session kept."""
+        await self._handler.start(self._cluster)
+        self._assignment = self._stored_assignment()
+        if self._assignment is not None:
+            self._sessions.release_all_but(
+                frozenset(self._assignment.shards), self._assignment.shard_count
+            )
+        async with asyncio.TaskGroup() as tasks:
+            parts = [
+                tasks.create_task(self._control.run()),
+                tasks.create_task(self._reconcile_forever(tasks)),
+                tasks.create_task(self._feed_watchdog()),
+            ]
+            self._notifier.ready()
+            await stop.wait()
+            self._notifier.stopping()
+            parts[1].cancel()
+            await asyncio.gather(*(self._close(shard) for shard in tuple(self._hosted)))
+            await self._control.say_last()
+            for part in parts:
+                part.cancel()
+        await self._handler.stop()
+        self._sessions.close()
+
+    # --- the loop ---
+
+    async def _reconcile_forever(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            self._wake.clear()
+            self._reconcile_once(tasks)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PASS_AT_LEAST_EVERY):
+                    await self._wake.wait()
+
+    def _reconcile_once(self, tasks: asyncio.TaskGroup) -> None:
+        running = {shard: hosted.running for shard, hosted in self._hosted.items()}
+        decision = decide(self._assignment, running)
+        for shard in decision.close:
+            self._hosted[shard].running = msgspec.structs.replace(running[shard], state="closing")
+            tasks.create_task(self._close(shard))
+        for shard in decision.open:
+            self._open(shard, tasks)
+        if decision.sentence != self._sentence:
+            log.info("%s", decision.sentence, extra={"CLUSTER": self._cluster})
+        self._sentence = decision.sentence
+        if decision.open or decision.close:
+            self._control.report_soon()
+        for hosted in self._hosted.values():
+            if (guilds := hosted.shard.view().guilds) is not None:
+                hosted.slot.note_guilds(guilds)
+        self._notifier.status(self._status())
+
+    def _open(self, number: int, tasks: asyncio.TaskGroup) -> None:
+        assignment = self._assignment
+        assert assignment is not None
+        slot = self._sessions.slot(number, assignment.shard_count)
+        slot.take_over(assignment.handover.get(number))
+        shard = Shard(
+            shard=number,
+            shard_count=assignment.shard_count,
+            gateway_url=assignment.gateway_url,
+            identity=self._identity,
+            transport=self._transport,
+            clock=self._clock,
+            rng=self._rng,
+            permits=self._control,
+            sessions=slot,
+            handler=self._handler.handle,
+            on_change=self._control.report_soon,
+        )
+        self._hosted[number] = _Hosted(
+            shard,
+            slot,
+            Running(assignment.shard_count, assignment.gateway_url),
+            tasks.create_task(shard.run(), name=f"shard-{number}"),
+        )
+
+    async def _close(self, number: int) -> None:
+        hosted = self._hosted[number]
+        await hosted.shard.stop(keep_session=True)
+        await hosted.task
+        if self._hosted.get(number) is not hosted:
+            return  # it was being closed already when the cluster was stopped
+        if self._left(number, hosted.running.shard_count):
+            hosted.slot.release()
+        # Only now nothing of it can reach Discord or the handler any more.
+        del self._hosted[number]
+        self._wake.set()
+        self._control.report_soon()
+
+    def _left(self, number: int, shard_count: int) -> bool:
+        """Whether the shard, as one of so many, is not this cluster's any more."""
+        now = self._assignment
+        return now is not None and (number not in now.shards or shard_count != now.shard_count)
+
+    # --- what is told ---
+
+    def _view(self, hosted: _Hosted) -> ShardView:
+        view = hosted.shard.view()
+        denial = self._control.denials.get(view.shard)
+        if denial is None or view.state != "waiting":
+            return view
+        return msgspec.structs.replace(view, problem=denial)
+
+    def _status(self) -> str:
+        views = [hosted.shard.view() for hosted in self._hosted.values()]
+        ready = sum(view.state == "ready" for view in views)
+        told = [f"{ready} of {len(views)} shards ready"]
+        if self._assignment is None:
+            told = ["no assignment: CONTROL does not plan this cluster"]
+        if fatal := next((view for view in views if view.fatal is not None), None):
+            told.append(fatal.problem or f"shard {fatal.shard} was closed with {fatal.fatal}")
+        if not self._control.connected:
+            told.append("CONTROL is away")
+        if summary := self._handler.summary():
+            told.append(summary)
+        return "; ".join(told)
+
+    async def _feed_watchdog(self) -> None:
+        """Feeds it only while every shard shows signs of life: then a hang is systemd's to end."""
+        interval = self._notifier.watchdog_interval
+        while interval is not None:
+            alive = {
+                number: hosted.shard.progress
+                for number, hosted in self._hosted.items()
+                if hosted.shard.view().state not in ("idle", "fatal")
+            }
+            stalled = self._progress.stalled(alive, self._clock.monotonic())
+            if stalled:
+                log.error("shards %s show no sign of life; the watchdog is not fed", stalled)
+            else:
+                self._notifier.watchdog()
+            await self._clock.sleep(interval)
+
+    # --- what is on disk ---
+
+    def _stored_assignment(self) -> Assignment | None:
+        """The last assignment: CONTROL stores each before it tells it, so it is never too old."""
+        try:
+            return msgspec.json.decode(self._assignment_file.read_bytes(), type=Held).assignment
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            log.error("%s cannot be used, waiting for CONTROL: %s", self._assignment_file, error)
+            return None

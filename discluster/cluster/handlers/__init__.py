@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packet handlers: what an operator attaches to a cluster to take its events."""
+
+import importlib
+from collections.abc import Awaitable
+from typing import Protocol, runtime_checkable
+
+from discluster.errors import ConfigurationError
+from discluster.gateway.events import Event
+
+
+@runtime_checkable
+class PacketHandler(Protocol):
+    """Takes the events of all shards of one cluster, in the cluster's event loop."""
+
+    async def start(self, cluster: int) -> None:
+        """Called once, before the first event."""
+        ...
+
+    def handle(self, event: Event) -> Awaitable[None] | None:
+        """Takes one event: done when this, or the awaitable that it returns, is done.
+
+        The sequence that a RESUME begins after advances only then, so no event is lost. A shard's
+        next event waits; those of other shards do not.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Called once, after the last event."""
+        ...
+
+    def summary(self) -> str:
+        """A few words for ``systemctl status``; may be empty."""
+        ...
+
+
+def load_handler(name: str) -> PacketHandler:
+    """The handler that ``module:attribute`` makes when it is called.
+
+    Raises:
+        ConfigurationError: it cannot be imported or made, or is no packet handler.
+    """
+    module_name, _, attribute = name.partition(":")
+    hint = "see 'handler' in cluster.yaml; the module must be importable by the cluster's Python"
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise ConfigurationError(f"handler {name}: {error}", hint=hint) from None
+    except AttributeError:
+        raise ConfigurationError(
+            f"handler {name}: module {module_name} has no {attribute!r}", hint=hint
+        ) from None
+    except Exception as error:
+        raise ConfigurationError(
+            f"handler {name}: the module fails on import: {type(error).__name__}: {error}",
+            hint=hint,
+        ) from error
+    try:
+        handler = factory()
+    except Exception as error:
+        raise ConfigurationError(
+            f"handler {name}: calling it fails: {type(error).__name__}: {error}", hint=hint
+        ) from error
+    if not isinstance(handler, PacketHandler):
+        raise ConfigurationError(
+            f"handler {name}: {type(handler).__name__} is no packet handler",
+            hint="it needs the methods start, handle, stop and summary",
+        )
+    return handler

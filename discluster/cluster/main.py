@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of ``discluster-cluster``."""
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from discluster import __version__, logs
+from discluster.clock import SystemClock
+from discluster.cluster.daemon import ClusterDaemon
+from discluster.cluster.handlers import load_handler
+from discluster.cluster.settings import ClusterSettings
+from discluster.documents import read_value
+from discluster.errors import DisclusterError
+from discluster.gateway.identity import Identity
+from discluster.gateway.intents import intent_bits
+from discluster.gateway.transport import AiohttpTransport
+from discluster.notify import SystemdNotifier
+from discluster.plan import ClusterId
+from discluster.secret import read_token
+from discluster.service import report_error, run_service
+from discluster.sessions import SessionFile
+from discluster.settings import load
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="discluster-cluster",
+        description="Runs the shards of one cluster and hands their events to a packet handler."
+        " Started by CONTROL as discluster-cluster@N.service.",
+        epilog="Exit status: 0 stopped; 74 state on disk; 78 settings, handler or bot token.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/discluster/cluster.yaml"),
+        help="settings file (default: %(default)s)",
+    )
+    parser.add_argument("cluster", type=_number, metavar="N", help="number of the cluster")
+    return parser
+
+
+def _number(text: str) -> int:
+    try:
+        return int(read_value(int(text), ClusterId, what="N"))
+    except (ValueError, DisclusterError):
+        raise argparse.ArgumentTypeError("a cluster's number is 0 to 999999") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    try:
+        settings = load(arguments.config, ClusterSettings)
+    except DisclusterError as error:
+        return report_error(error)
+    logs.set_up(f"discluster-cluster@{arguments.cluster}", settings.log_level)
+    return run_service(lambda stop: _serve(settings, arguments.cluster, stop))
+
+
+async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -> None:
+    identity = Identity(
+        token=read_token(os.environ),
+        intents=intent_bits(settings.intents),
+        compression=settings.compression,
+        large_threshold=settings.large_threshold,
+    )
+    handler = load_handler(settings.handler)
+    directory = settings.directory(cluster)
+    sessions = SessionFile(directory / "sessions")
+    async with AiohttpTransport() as transport:
+        daemon = ClusterDaemon(
+            cluster=cluster,
+            directory=directory,
+            control_socket=settings.control_socket,
+            identity=identity,
+            handler=handler,
+            handler_name=settings.handler,
+            sessions=sessions,
+            transport=transport,
+            clock=SystemClock(),
+            rng=random.Random(),
+            notifier=SystemdNotifier(),
+            stall_limit=settings.stall_limit,
+        )
+        await daemon.run(stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of the clusters: /etc/discluster/cluster.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from discluster.gateway.identity import Compression
+from discluster.gateway.intents import Intent
+from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
+
+TITLE: Final = "Settings of the clusters, the processes that run the shards."
+
+
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """See the help of each setting."""
+
+    handler: Annotated[
+        str,
+        Setting(
+            "The packet handler that takes the events, as module:attribute; the attribute is"
+            " called without arguments and gives the handler",
+            pattern=r"[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+            pattern_says="of the form module:attribute",
+        ),
+    ] = "discluster.cluster.handlers.count:CountingHandler"
+    intents: Annotated[
+        tuple[Intent, ...],
+        Setting(
+            "What Discord shall send. GUILD_MEMBERS, GUILD_PRESENCES and MESSAGE_CONTENT must be"
+            " enabled for the bot in Discord's developer portal",
+        ),
+    ] = ("GUILDS", "GUILD_MESSAGES", "DIRECT_MESSAGES")
+    compression: Annotated[
+        Compression, Setting("Compression of what Discord sends; zstd-stream costs least")
+    ] = "zstd-stream"
+    large_threshold: Annotated[
+        int,
+        Setting(
+            "Guilds with more members send no offline members at first",
+            unit="members",
+            minimum=50,
+            maximum=250,
+        ),
+    ] = 50
+    stall_limit: Annotated[
+        float,
+        Setting(
+            "A cluster with a shard that shows no sign of life for this long stops feeding its"
+            " watchdog, so that systemd restarts it",
+            unit="seconds",
+            minimum=1,
+        ),
+    ] = 180.0
+    state_directory: StateDirectory = "/var/lib/discluster"
+    runtime_directory: RuntimeDirectory = "/run/discluster"
+    log_level: LogLevel = "info"
+
+    @property
+    def control_socket(self) -> Path:
+        return Path(self.runtime_directory) / "control.sock"
+
+    def directory(self, cluster: int) -> Path:
+        """Shared with CONTROL: it writes ``assignment.json``, the cluster ``sessions``."""
+        return Path(self.state_directory) / "clusters" / str(cluster)

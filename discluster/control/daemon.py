@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop around :mod:`discluster.control.reconcile`: observe, decide, act, report."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from discluster import __version__
+from discluster.clock import Clock
+from discluster.control.clusters import ClusterConnection, ClusterHub
+from discluster.control.link import MasterLink
+from discluster.control.permits import PermitDesk
+from discluster.control.reconcile import Assign, Observed, Settle, Start, Step, decide
+from discluster.control.reports import build_report, host_status
+from discluster.control.store import ControlStore
+from discluster.control.supervisor import Supervisor, UnitView
+from discluster.errors import DisclusterError, DocumentError, SupervisorError
+from discluster.messages import (
+    PROTOCOL,
+    ClusterReport,
+    Held,
+    Hello,
+    HostReport,
+    HostStatus,
+    MasterToControl,
+    Permit,
+    PermitDenied,
+    PermitRequest,
+    PermitReturned,
+    PermitUsed,
+    PlanPush,
+    PlanRefused,
+)
+from discluster.notify import Notifier
+from discluster.plan import HostPlan, digest, host_plan_from_yaml
+
+log = logging.getLogger(__name__)
+
+_PASS_AT_LEAST_EVERY: Final = 5.0
+_PASS_AT_MOST_EVERY: Final = 0.05
+_PASS_HANGS_AFTER: Final = 60.0
+_REPORT_PAUSE: Final = 0.2
+_GOODBYE_PATIENCE: Final = 2.0
+
+
+class ControlDaemon:
+    """Holds what CONTROL knows; every change wakes the next pass."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        store: ControlStore,
+        supervisor: Supervisor,
+        permits: PermitDesk,
+        clock: Clock,
+        notifier: Notifier,
+    ) -> None:
+        self._host = host
+        self._store = store
+        self._supervisor = supervisor
+        self._permits = permits
+        self._clock = clock
+        self._notifier = notifier
+        self._link: MasterLink | None = None
+        self._hub: ClusterHub | None = None
+        self._plan: HostPlan | None = None
+        self._held: dict[int, Held] = {}
+        self._units: dict[int, UnitView] = {}
+        self._reports: dict[int, ClusterReport] = {}
+        self._busy: dict[int, asyncio.Task[None]] = {}
+        # Clusters whose start or stop ended after the units were last asked for: what is known of
+        # those units is of before.
+        self._unsettled: set[int] = set()
+        self._troubles: dict[int, str] = {}
+        self._supervisor_trouble: str | None = None
+        self._wake = asyncio.Event()
+        self._report_due = asyncio.Event()
+        self._sentence = ""
+        self._passed_at = clock.monotonic()
+
+    # --- what the others call ---
+
+    def hello(self) -> Hello:
+        return Hello(protocol=PROTOCOL, version=__version__, report=self.report())
+
+    def report(self) -> HostReport:
+        return build_report(
+            plan=self._plan,
+            observed=self._observed(),
+            troubles=self._troubles,
+            host_trouble=self._supervisor_trouble,
+            sentence=self._sentence,
+        )
+
+    def status(self) -> HostStatus:
+        return host_status(
+            host=self._host,
+            plan=self._plan,
+            report=self.report(),
+            master=self._link.state if self._link else "this machine has not joined a fleet",
+        )
+
+    def cluster_reported(
+        self, report: ClusterReport, connection: ClusterConnection, introduces: bool
+    ) -> None:
+        before = self._reports.get(report.cluster)
+        self._reports[report.cluster] = report
+        held = self._held.get(report.cluster)
+        if introduces and held is not None and report.generation != held.assignment.generation:
+            connection.send(held.assignment)
+        self._report_due.set()
+        if introduces or _footing(report) != _footing(before):
+            # A pass asks the supervisor about every unit: not for each shard's latency.
+            self._wake.set()
+
+    def cluster_gone(self, cluster: int) -> None:
+        self._reports.pop(cluster, None)
+        self._permits.cluster_gone(cluster)
+        self._changed()
+
+    def permit_message(
+        self,
+        connection: ClusterConnection,
+        message: PermitRequest | PermitUsed | PermitReturned,
+    ) -> None:
+        if isinstance(message, PermitRequest):
+            self._permits.request(message.shard, cluster=connection.cluster, reply=connection.send)
+        elif isinstance(message, PermitUsed):
+            self._permits.used(message.shard)
+        else:
+            self._permits.returned(message.shard)
+
+    def master_connected(self) -> None:
+        assert self._link is not None
+        self._permits.master_connected(self._link.send)
+        self._changed()
+
+    def master_lost(self) -> None:
+        self._permits.master_lost()
+        self._changed()
+
+    def master_said(self, message: MasterToControl) -> None:
+        if isinstance(message, PlanPush):
+            self._take_plan(message)
+        elif isinstance(message, (Permit, PermitDenied)):
+            self._permits.answer(message)
+
+    # --- the loop ---
+
+    async def run(self, *, hub: ClusterHub, link: MasterLink | None, stop: asyncio.Event) -> None:
+        """Runs until ``stop`` is set; the clusters run on.
+
+        Raises:
+            SupervisorError: the supervisor cannot be reached at the start.
+            UnavailableError: the socket for the clusters cannot be made.
+        """
+        self._hub, self._link = hub, link
+        self._plan = self._store.load_plan()
+        self._held = self._store.load_held()
+        if self._plan is not None:
+            self._permits.follow(self._plan.identify)
+        await self._supervisor.open(self._wake.set)
+        try:
+            await hub.open()
+            async with asyncio.TaskGroup() as tasks:
+                parts: list[Coroutine[Any, Any, None]] = [
+                    self._reconcile_forever(),
+                    self._report_forever(),
+                    self._permits.run(),
+                    self._feed_watchdog(),
+                ]
+                if link is not None:
+                    parts.append(link.run())
+                running = [tasks.create_task(part) for part in parts]
+                self._notifier.ready()
+                await stop.wait()
+                await self._leave()
+                for task in running:
+                    task.cancel()
+        finally:
+            await hub.close()
+            for task in self._busy.values():
+                task.cancel()
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
+            await self._supervisor.close()
+
+    async def _leave(self) -> None:
+        self._notifier.stopping()
+        if self._link is None or not self._link.connected:
+            log.info("stopping; MASTER is away; the clusters run on")
+        elif await self._link.say_goodbye(_GOODBYE_PATIENCE):
+            log.info("stopping; MASTER knows that this host is unattended; the clusters run on")
+        else:
+            log.warning("stopping; MASTER did not acknowledge it; the clusters run on")
+
+    async def _reconcile_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._reconcile_once()
+            self._passed_at = self._clock.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PASS_AT_LEAST_EVERY):
+                    await self._wake.wait()
+            await self._clock.sleep(_PASS_AT_MOST_EVERY)
+
+    async def _reconcile_once(self) -> None:
+        settled = frozenset(self._unsettled)
+        try:
+            self._units = dict(await self._supervisor.units())
+            self._supervisor_trouble = None
+            self._unsettled -= settled
+        except SupervisorError as error:
+            # Without knowing what runs, no step is safe.
+            self._supervisor_trouble = error.render()
+            self._say(f"cannot see the clusters: {error.render()}")
+            return
+        decision = decide(self._plan, self._observed())
+        for step in decision.steps:
+            self._take(step)
+        self._say(decision.sentence)
+        self._forget_old_clusters()
+        self._report_due.set()
+
+    def _observed(self) -> Observed:
+        counts = {c: held.assignment.shard_count for c, held in self._held.items()}
+        return Observed(
+            units=self._units,
+            reports=self._reports,
+            held=self._held,
+            sessions=self._store.sessions(counts),
+            busy=frozenset(self._busy) | self._unsettled,
+        )
+
+    def _say(self, sentence: str) -> None:
+        """Logs what this pass did, once."""
+        if sentence != self._sentence:
+            generation = self._plan.generation if self._plan else None
+            log.info("%s", sentence, extra={"HOST": self._host, "GENERATION": generation})
+        self._sentence = sentence
+        master = self._link.state if self._link else "this machine has not joined a fleet"
+        told = sentence if master == "connected" else f"{sentence}; MASTER: {master}"
+        self._notifier.status(told)
+
+    def _take(self, step: Step) -> None:
+        if isinstance(step, (Assign, Settle)):
+            self._store.save_held(step.held)
+            cluster = step.held.assignment.cluster
+            self._held[cluster] = step.held
+            connection = self._hub.connection(cluster) if self._hub else None
+            if isinstance(step, Assign) and connection is not None:
+                connection.send(step.held.assignment)
+            self._wake.set()
+            return
+        job = (
+            self._supervisor.start(step.cluster)
+            if isinstance(step, Start)
+            else self._supervisor.stop(step.cluster)
+        )
+        name = f"{type(step).__name__.lower()}-{step.cluster}"
+        self._busy[step.cluster] = asyncio.create_task(
+            self._carry_out(step.cluster, job), name=name
+        )
+
+    async def _carry_out(self, cluster: int, job: Coroutine[Any, Any, None]) -> None:
+        try:
+            await job
+            self._troubles.pop(cluster, None)
+        except SupervisorError as error:
+            if self._troubles.get(cluster) != error.render():
+                log.error("%s", error.render(), extra={"CLUSTER": cluster})
+            self._troubles[cluster] = error.render()
+            # A refused step is tried again by a later pass, but not in a tight loop.
+            await self._clock.sleep(2.0)
+        finally:
+            del self._busy[cluster]
+            self._unsettled.add(cluster)
+            self._wake.set()
+
+    def _forget_old_clusters(self) -> None:
+        planned = self._plan.clusters.keys() if self._plan else self._held.keys()
+        for cluster in self._held.keys() - planned:
+            gone = not self._units.get(cluster, UnitView(state="inactive")).may_run
+            busy = cluster in self._busy or cluster in self._unsettled
+            if gone and not busy and self._store.forget(cluster):
+                del self._held[cluster]
+
+    def _take_plan(self, push: PlanPush) -> None:
+        """Stores the plan before anything is done about it; a bad one leaves the last in force."""
+        try:
+            if digest(push.text) != push.sha256:
+                raise DisclusterError("the plan's text does not match its checksum")
+            plan = host_plan_from_yaml(push.text, file=f"plan {push.generation}")
+            if plan.host != self._host:
+                raise DisclusterError(f"the plan is for {plan.host}, this host is {self._host}")
+            if self._plan is not None and plan.generation < self._plan.generation:
+                raise DisclusterError(
+                    f"the plan's generation is {plan.generation}, but {self._plan.generation} is"
+                    " in force here"
+                )
+        except (DocumentError, DisclusterError) as error:
+            log.error("refused the plan of MASTER: %s", error.render())
+            if self._link is not None:
+                self._link.send(PlanRefused(generation=push.generation, errors=error.message))
+            return
+        self._store.save_plan(push.text)
+        self._plan = plan
+        self._permits.follow(plan.identify)
+        self._changed()
+
+    # --- reporting ---
+
+    def _changed(self) -> None:
+        self._wake.set()
+        self._report_due.set()
+
+    async def _report_forever(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PASS_AT_LEAST_EVERY):
+                    await self._report_due.wait()
+            self._report_due.clear()
+            if self._link is not None and self._link.connected:
+                self._link.send(self.report())
+            await self._clock.sleep(_REPORT_PAUSE)
+
+    async def _feed_watchdog(self) -> None:
+        interval = self._notifier.watchdog_interval
+        while interval is not None:
+            # Each call to the supervisor has its own time limit; a pass that takes this long hangs.
+            if self._clock.monotonic() - self._passed_at < _PASS_HANGS_AFTER:
+                self._notifier.watchdog()
+            await self._clock.sleep(interval)
+
+
+def _footing(report: ClusterReport | None) -> tuple[int, frozenset[int]] | None:
+    """What decisions rest on."""
+    if report is None:
+        return None
+    return report.generation, frozenset(view.shard for view in report.shards)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CONTROL's connection to MASTER: dials, greets with a full snapshot, keeps it alive, dials again.
+
+Both sides ping, so that each knows within its lease that the other is gone. Nothing about the
+clusters depends on this connection.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+
+from discluster.clock import Clock
+from discluster.control.identity import explain_connection_error
+from discluster.errors import DisclusterError, ProtocolError, RefusedError, UnavailableError
+from discluster.messages import (
+    Goodbye,
+    GoodbyeSeen,
+    Hello,
+    MasterToControl,
+    Message,
+    Ping,
+    Pong,
+    Rejected,
+    Welcome,
+    decode,
+    encode,
+    master_to_control,
+)
+
+log = logging.getLogger(__name__)
+
+_MAX_MESSAGE: Final = 64 * 1024 * 1024
+_CLOSE_TIMEOUT: Final = 2.0
+
+
+class MasterLink:
+    """One connection at a time; ``state`` says in words how it stands."""
+
+    def __init__(
+        self,
+        *,
+        url: Callable[[], str],
+        ssl_context: Callable[[], ssl.SSLContext],
+        hello: Callable[[], Hello],
+        on_connected: Callable[[], None],
+        on_lost: Callable[[], None],
+        on_message: Callable[[MasterToControl], None],
+        clock: Clock,
+        rng: random.Random,
+        connect_timeout: float,
+        longest_pause: float,
+    ) -> None:
+        """``url``: gives MASTER's address, ``https://HOST:PORT``, or raises. Times in seconds."""
+        self._find_url = url
+        self._url = "MASTER"
+        self._ssl_context = ssl_context
+        self._hello = hello
+        self._on_connected = on_connected
+        self._on_lost = on_lost
+        self._on_message = on_message
+        self._clock = clock
+        self._rng = rng
+        self._connect_timeout = connect_timeout
+        self._longest_pause = longest_pause
+        self._queue: asyncio.Queue[Message] | None = None
+        self._goodbye = asyncio.Event()
+        self._last_heard = 0.0
+        self.state = "not reached yet"
+
+    @property
+    def connected(self) -> bool:
+        return self._queue is not None
+
+    def send(self, message: Message) -> None:
+        """Queues ``message``; dropped while there is no connection: a snapshot follows anyway."""
+        if self._queue is not None:
+            self._queue.put_nowait(message)
+
+    async def say_goodbye(self, patience: float) -> bool:
+        """Tells MASTER that CONTROL stops in an orderly way; True if MASTER acknowledged it."""
+        if self._queue is None:
+            return False
+        self.send(Goodbye())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._goodbye.wait()
+        return self._goodbye.is_set()
+
+    async def run(self) -> None:
+        """Connects, and connects again, until cancelled."""
+        pause = 0.25
+        while True:
+            began = self._clock.monotonic()
+            try:
+                await self._connect_once()
+                error: DisclusterError = UnavailableError("MASTER closed the connection")
+            except DisclusterError as raised:
+                error = raised
+            if self._clock.monotonic() - began > 30:
+                pause = 0.25
+            self._tell(error)
+            await self._clock.sleep(pause * (0.5 + self._rng.random()))
+            pause = min(pause * 2, self._longest_pause)
+
+    def _tell(self, error: DisclusterError) -> None:
+        state = error.render()
+        if state != self.state:
+            log.warning("waiting for MASTER: %s", state)
+        self.state = state
+
+    async def _connect_once(self) -> None:
+        self._url = self._find_url()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout)
+        close_timeout = aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT)
+        try:
+            async with aiohttp.ClientSession(timeout=timeout) as session:
+                async with asyncio.timeout(self._connect_timeout):
+                    socket = await session.ws_connect(
+                        f"{self._url}/v1/control",
+                        ssl=self._ssl_context(),
+                        max_msg_size=_MAX_MESSAGE,
+                        timeout=close_timeout,
+                    )
+                async with socket:
+                    await self._converse(socket)
+        except aiohttp.WSServerHandshakeError as error:
+            raise RefusedError(
+                f"{self._url} refused the connection: HTTP {error.status} {error.message}",
+                hint="is this the address of a MASTER, and did this machine join its fleet?",
+            ) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise explain_connection_error(self._url, error) from None
+
+    async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        await socket.send_bytes(encode(self._hello()))
+        async with asyncio.timeout(self._connect_timeout):
+            welcome = await self._receive(socket)
+        if isinstance(welcome, Rejected):
+            raise RefusedError(f"MASTER refused this machine: {welcome.reason}", code=welcome.code)
+        if not isinstance(welcome, Welcome):
+            raise ProtocolError("MASTER did not greet")
+        self._queue = asyncio.Queue()
+        self._last_heard = self._clock.monotonic()
+        self.state = "connected"
+        log.info("connected to MASTER at %s", self._url)
+        try:
+            self._on_connected()
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [
+                    tasks.create_task(self._write(socket, self._queue)),
+                    tasks.create_task(self._ping(socket, welcome)),
+                ]
+                await self._read(socket)
+                for helper in helpers:
+                    helper.cancel()
+        except ExceptionGroup as group:
+            # Raised outside of except*, which would wrap it into a group again.
+            raise self._explain(_first(group)) from None
+        finally:
+            self._queue = None
+            self._on_lost()
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while (message := await self._receive(socket)) is not None:
+            self._last_heard = self._clock.monotonic()
+            if isinstance(message, Ping):
+                self.send(Pong(number=message.number))
+            elif isinstance(message, GoodbyeSeen):
+                self._goodbye.set()
+            elif isinstance(message, Rejected):
+                raise RefusedError(f"MASTER ended the connection: {message.reason}")
+            elif not isinstance(message, (Pong, Welcome)):
+                self._on_message(message)
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> MasterToControl | None:
+        received = await socket.receive()
+        if received.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+            message: MasterToControl = decode(master_to_control, received.data, peer="MASTER")
+            return message
+        if received.type is aiohttp.WSMsgType.ERROR:
+            raise explain_connection_error(self._url, socket.exception() or OSError("broken off"))
+        return None
+
+    def _explain(self, error: Exception) -> Exception:
+        if isinstance(error, (OSError, aiohttp.ClientError)):
+            return explain_connection_error(self._url, error)
+        return error
+
+    async def _write(
+        self, socket: aiohttp.ClientWebSocketResponse, queue: asyncio.Queue[Message]
+    ) -> None:
+        while True:
+            await socket.send_bytes(encode(await queue.get()))
+
+    async def _ping(self, socket: aiohttp.ClientWebSocketResponse, welcome: Welcome) -> None:
+        number = 0
+        while True:
+            await self._clock.sleep(welcome.ping_interval)
+            silence = self._clock.monotonic() - self._last_heard
+            if silence > welcome.lease:
+                raise UnavailableError(f"MASTER has been silent for {silence:.0f} s")
+            number += 1
+            self.send(Ping(number=number))
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of ``discluster-control``."""
+
+import argparse
+import asyncio
+import os
+import random
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from discluster import __version__, documents, logs
+from discluster.clock import SystemClock
+from discluster.control.clusters import ClusterHub, allowed_users
+from discluster.control.daemon import ControlDaemon
+from discluster.control.embedded import EmbeddedSupervisor
+from discluster.control.identity import Identity
+from discluster.control.link import MasterLink
+from discluster.control.permits import PermitDesk
+from discluster.control.settings import ControlSettings, MasterUrl
+from discluster.control.store import ControlStore
+from discluster.control.supervisor import Supervisor
+from discluster.control.systemd import SystemdSupervisor
+from discluster.errors import ConfigurationError, DisclusterError
+from discluster.notify import SystemdNotifier
+from discluster.plan import HostName
+from discluster.service import report_error, run_service
+from discluster.settings import load
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="discluster-control",
+        description="Runs this machine's clusters as MASTER plans them.",
+        epilog="Exit status: 0 stopped; 69 systemd or a socket is not available; 74 state on disk;"
+        " 76 protocol; 77 refused by MASTER; 78 settings.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/discluster/control.yaml"),
+        help="settings file (default: %(default)s)",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    join = commands.add_parser("join", help="join a fleet: get this machine's certificate")
+    join.add_argument("master", help="https://HOST:PORT of MASTER")
+    join.add_argument("--token", required=True, help="from 'disclusterctl token create'")
+    join.add_argument("--ca-fingerprint", required=True, help="sha256:… of MASTER's authority")
+    join.add_argument("--host", help="name in the fleet (default: the machine's host name)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    try:
+        settings = load(arguments.config, ControlSettings)
+        host = _host_name(settings, arguments)
+        identity = Identity(settings.own_state / "identity")
+        if arguments.command == "join":
+            return _join(identity, arguments, host)
+        if identity.joined:
+            host = identity.host_name()
+    except DisclusterError as error:
+        return report_error(error)
+    logs.set_up("discluster-control", settings.log_level)
+    return run_service(lambda stop: _serve(settings, arguments.config, identity, host, stop))
+
+
+def _host_name(settings: ControlSettings, arguments: argparse.Namespace) -> str:
+    name = getattr(arguments, "host", None) or settings.host or socket.gethostname().lower()
+    return str(documents.read_value(name, HostName, what="host name"))
+
+
+def _join(identity: Identity, arguments: argparse.Namespace, host: str) -> int:
+    # The token must not go over a connection that is not TLS.
+    master = str(documents.read_value(arguments.master, MasterUrl, what="MASTER's address"))
+    asyncio.run(
+        identity.join(
+            master=master,
+            token=arguments.token,
+            ca_fingerprint=arguments.ca_fingerprint,
+            host=host,
+        )
+    )
+    print(f"{host} joined the fleet of {arguments.master}")
+    print("next: systemctl start discluster-control (restart it if it runs already)")
+    return 0
+
+
+async def _serve(
+    settings: ControlSettings, config: Path, identity: Identity, host: str, stop: asyncio.Event
+) -> None:
+    clock, rng = SystemClock(), random.Random()
+    notifier = SystemdNotifier()
+    permits = PermitDesk(clock=clock, interval=settings.identify_interval)
+    daemon = ControlDaemon(
+        host=host,
+        store=ControlStore(own=settings.own_state, clusters=settings.clusters_state),
+        supervisor=_supervisor(settings, clock),
+        permits=permits,
+        clock=clock,
+        notifier=notifier,
+    )
+    hub = ClusterHub(
+        path=settings.socket,
+        allowed_users=allowed_users(),
+        on_report=daemon.cluster_reported,
+        on_gone=daemon.cluster_gone,
+        on_permit=daemon.permit_message,
+        status=daemon.status,
+    )
+    link = MasterLink(
+        url=lambda: _master_url(settings, identity, host),
+        ssl_context=lambda: identity.ssl_context(host, now=clock.wall()),
+        hello=daemon.hello,
+        on_connected=daemon.master_connected,
+        on_lost=daemon.master_lost,
+        on_message=daemon.master_said,
+        clock=clock,
+        rng=rng,
+        connect_timeout=settings.connect_timeout,
+        longest_pause=settings.reconnect_maximum,
+    )
+    await daemon.run(hub=hub, link=link, stop=stop)
+
+
+def _master_url(settings: ControlSettings, identity: Identity, host: str) -> str:
+    url = settings.master or identity.master_url()
+    if url is None:
+        raise ConfigurationError(
+            "this machine has not joined a fleet",
+            hint=f"on MASTER's machine run 'disclusterctl token create --host {host}', then run"
+            " here, as root, the line that it prints",
+        )
+    return url.rstrip("/")
+
+
+def _supervisor(settings: ControlSettings, clock: SystemClock) -> Supervisor:
+    if settings.supervisor == "systemd":
+        return SystemdSupervisor(clock=clock)
+    # What systemd alone may tell its service must not leak to the children.
+    private = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+    return EmbeddedSupervisor(
+        command=(
+            *(sys.executable, "-m", "discluster.cluster.main"),
+            *("--config", settings.cluster_config),
+        ),
+        directory=Path(settings.runtime_directory),
+        environment={k: v for k, v in os.environ.items() if k not in private},
+        clock=clock,
+        keep_on_close=settings.embedded_on_stop == "keep",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

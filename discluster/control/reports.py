@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What CONTROL tells about its host. Pure."""
+
+from collections.abc import Mapping
+
+from discluster import __version__
+from discluster.control.reconcile import Observed
+from discluster.messages import ClusterView, HostReport, HostStatus
+from discluster.plan import HostPlan, Session
+
+
+def build_report(
+    *,
+    plan: HostPlan | None,
+    observed: Observed,
+    troubles: Mapping[int, str],
+    host_trouble: str | None,
+    sentence: str,
+) -> HostReport:
+    """The full snapshot for MASTER. ``troubles``: of starts and stops, by cluster."""
+    numbers = {
+        *(cluster for cluster, unit in observed.units.items() if unit.may_run),
+        *observed.reports,
+        *troubles,
+        *(plan.clusters if plan else ()),
+    }
+    holding = observed.holding(plan)
+    return HostReport(
+        plan_generation=plan.generation if plan else 0,
+        holding=tuple(sorted(holding)),
+        released=_released(observed, holding),
+        clusters=tuple(_cluster(c, observed, troubles.get(c)) for c in sorted(numbers)),
+        problems=(host_trouble,) if host_trouble else (),
+        summary=sentence,
+    )
+
+
+def host_status(*, host: str, plan: HostPlan | None, report: HostReport, master: str) -> HostStatus:
+    """The same for an operator who asks this machine directly."""
+    ready = sum(s.state == "ready" for cluster in report.clusters for s in cluster.shards)
+    return HostStatus(
+        host=host,
+        state="local",
+        version=__version__,
+        plan_generation=report.plan_generation,
+        shards_planned=sum(1 for _ in plan.shards()) if plan else 0,
+        shards_ready=ready,
+        clusters=report.clusters,
+        problems=report.problems,
+        summary=report.summary,
+        master=master,
+    )
+
+
+def _released(observed: Observed, holding: frozenset[int]) -> dict[int, Session]:
+    """The newest sessions here of shards that nobody here holds. Looks into no file of a cluster
+    that let go of nothing: this is asked several times a second.
+    """
+    shards = {shard for held in observed.held.values() for shard in held.left}
+    shards.update(*(observed.claims(cluster) for cluster in observed.held))
+    shards -= holding
+    newest = ((shard, observed.session_here(shard)) for shard in sorted(shards))
+    return {shard: session for shard, session in newest if session is not None}
+
+
+def _cluster(cluster: int, observed: Observed, trouble: str | None) -> ClusterView:
+    unit = observed.unit(cluster)
+    report = observed.reports.get(cluster)
+    problem = trouble
+    if unit.state == "failed":
+        problem = f"unit failed: {unit.detail}" if unit.detail else "unit failed"
+    return ClusterView(
+        cluster=cluster,
+        unit=unit.state,
+        detail=unit.detail,
+        pid=unit.pid,
+        connected=report is not None,
+        generation=report.generation if report else 0,
+        uptime=report.uptime if report else None,
+        restarts=unit.restarts,
+        handler=report.handler if report else "",
+        shards=report.shards if report else (),
+        problem=problem,
+    )

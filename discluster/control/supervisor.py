@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one interface between CONTROL and whoever runs the cluster processes."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from discluster.messages import UnitState
+
+
+class UnitView(msgspec.Struct, frozen=True, kw_only=True):
+    """One cluster's unit. ``detail``: why it is in that state, in words; ``restarts``: since it was
+    started by CONTROL.
+    """
+
+    state: UnitState
+    detail: str = ""
+    pid: int | None = None
+    restarts: int = 0
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a process may exist or come back without our doing."""
+        return self.state not in ("inactive", "failed")
+
+
+class Supervisor(Protocol):
+    """Runs ``discluster-cluster N`` for any N, restarts what crashes, says what runs.
+
+    All calls raise SupervisorError when the supervisor refuses or cannot be reached.
+    """
+
+    async def open(self, on_change: Callable[[], None]) -> None:
+        """Connects; from now on ``on_change`` is called whenever a unit may have changed."""
+        ...
+
+    async def units(self) -> Mapping[int, UnitView]:
+        """All cluster units that are known here; one that is absent is inactive."""
+        ...
+
+    async def start(self, cluster: int) -> None:
+        """Starts the unit and waits until it is up."""
+        ...
+
+    async def stop(self, cluster: int) -> None:
+        """Stops the unit in an orderly way and waits until it is gone."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnects; does not stop any unit unless that is the supervisor's setting."""
+        ...

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for an event, but not for ever, on a clock that is passed in."""
+
+import asyncio
+
+from discluster.clock import Clock
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float, *, clock: Clock) -> None:
+    """Returns when ``event`` is set, or after ``seconds``."""
+    tasks = (asyncio.create_task(event.wait()), asyncio.create_task(clock.sleep(seconds)))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

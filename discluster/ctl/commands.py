@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each command does: ask, show, and the exit status that follows."""
+
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from discluster import messages
+from discluster.clock import Clock
+from discluster.ctl import problems, render, words
+from discluster.ctl.client import Master, control_status
+from discluster.ctl.screen import Screen
+from discluster.errors import UnavailableError
+from discluster.messages import FleetStatus, HostStatus, TokenRequest
+
+WELL: Final = 0
+NOT_WELL: Final = 3
+"""Exit status of ``status``: it could be asked for, and not all is well."""
+
+
+class Context(NamedTuple):
+    """What a command works with."""
+
+    master: Master
+    control_socket: Path
+    screen: Screen
+    clock: Clock
+
+
+class View(NamedTuple):
+    """An answer to ``status``: the fleet, or one host because MASTER was away."""
+
+    snapshot: FleetStatus | HostStatus
+    because: str | None
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all is well."""
+        if isinstance(self.snapshot, HostStatus):
+            return NOT_WELL
+        return WELL if problems.fleet_is_well(self.snapshot) else NOT_WELL
+
+    def rendered(self, *, width: int, everything: bool) -> RenderableType:
+        """For a person."""
+        if isinstance(self.snapshot, FleetStatus):
+            return render.fleet(self.snapshot, width=width, everything=everything)
+        return render.host(self.snapshot, width=width, because=self.because, everything=everything)
+
+
+async def status(context: Context, *, json: bool, everything: bool) -> int:
+    """``disclusterctl status``, once. Returns the exit status."""
+    view = await _look(context)
+    if json:
+        if view.because:
+            context.screen.note(words.clean(view.because))
+        encoded = messages.encode(view.snapshot)
+        context.screen.text(msgspec.json.format(encoded, indent=2).decode() + "\n")
+    else:
+        width = context.screen.width
+        context.screen.show(view.rendered(width=width, everything=everything))
+    return view.exit_status
+
+
+async def watch(context: Context, *, json: bool, everything: bool, interval: float) -> None:
+    """``disclusterctl status --watch``: again every ``interval`` seconds, until cancelled.
+
+    With ``json`` one object a line. MASTER and CONTROL may come and go meanwhile.
+    """
+    if json:
+        await _watch_json(context, interval)
+    with context.screen.watching() as show:
+        while True:
+            head = Text(_watch_head(context.clock, interval), style="dim")
+            show(Group(head, Text(""), await _body(context, everything)))
+            await context.clock.sleep(interval)
+
+
+async def _watch_json(context: Context, interval: float) -> None:
+    while True:
+        try:
+            view = await _look(context)
+        except UnavailableError as error:
+            context.screen.note(f"error: {words.clean(error.render())}")
+        else:
+            context.screen.text(messages.encode(view.snapshot).decode() + "\n")
+        await context.clock.sleep(interval)
+
+
+async def _body(context: Context, everything: bool) -> RenderableType:
+    try:
+        view = await _look(context)
+    except UnavailableError as error:
+        return Text(f"error: {words.clean(error.render())}", style="red")
+    return view.rendered(width=context.screen.width, everything=everything)
+
+
+def _watch_head(clock: Clock, interval: float) -> str:
+    now = time.strftime("%H:%M:%S", time.localtime(clock.wall()))
+    return f"{now}, every {interval:g}s; Ctrl-C ends"
+
+
+async def _look(context: Context) -> View:
+    """The fleet; or, with MASTER away, this machine.
+
+    Raises:
+        UnavailableError: neither answers.
+    """
+    try:
+        return View(await context.master.status(), None)
+    except UnavailableError as error:
+        away = error
+    try:
+        host = await control_status(context.control_socket)
+    except UnavailableError as error:
+        raise UnavailableError(f"{away.message}; {error.message}", hint=away.hint) from None
+    return View(host, f"{away.message}; this is what CONTROL on {host.host} knows")
+
+
+async def hosts(context: Context) -> int:
+    """``disclusterctl hosts``."""
+    fleet = await context.master.status()
+    context.screen.show(render.hosts(fleet, width=context.screen.width))
+    return WELL
+
+
+async def plan_show(context: Context, *, host: str | None) -> int:
+    """``disclusterctl plan show``: exactly MASTER's text, so that it can be kept and diffed."""
+    context.screen.text(await context.master.plan(host))
+    return WELL
+
+
+async def plan_diff(context: Context) -> int:
+    """``disclusterctl plan diff``."""
+    diff = await context.master.diff()
+    context.screen.show(render.diff(diff, width=context.screen.width))
+    return WELL
+
+
+async def token_create(context: Context, *, host: str | None, ttl: float) -> int:
+    """``disclusterctl token create``. ``ttl``: seconds. Only the command goes to stdout."""
+    token = await context.master.create_token(TokenRequest(host=host, ttl=ttl))
+    whom = f"a machine named {token.host}" if token.host else "one new machine"
+    context.screen.note(
+        f"Run this line as root on the new machine. It enrols {whom}, once, within the next "
+        f"{words.duration(token.expires_in)}; then: systemctl start discluster-control"
+    )
+    context.screen.text(words.one_line(token.command) + "\n")
+    return WELL

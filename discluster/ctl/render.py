@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each command shows, as rich renderables. Pure: a snapshot and a width in, lines out."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from discluster.ctl import problems, tables, words
+from discluster.messages import FleetStatus, HostStatus, IdentifyStatus, PlanDiff, Trouble
+
+WIDE: Final = 120
+"""From this width on, in characters, the tables have all their columns."""
+
+MANY: Final = 64
+"""Above this number of rows a table of clusters or shards shows only those that are not well."""
+
+_SEVERITY_STYLES: Final = {"error": "bold red", "warning": "bold yellow", "notice": "bold"}
+
+
+def fleet(status: FleetStatus, *, width: int, everything: bool = False) -> RenderableType:
+    """``disclusterctl status``: the sentence, what is wrong, the fleet's facts, then the tables."""
+    found = problems.of_fleet(status)
+    style = "bold green" if problems.fleet_is_well(status) else "bold yellow"
+    if any(problem.severity == "error" for problem in found):
+        style = "bold red"
+    return _spaced(
+        Group(Text(words.progress(status), style=style), *_state(status)),
+        _problems(found),
+        _facts(_fleet_facts(status)),
+        _hosts(status.hosts, width),
+        _clusters(status.hosts, width, everything),
+        _shards(status.hosts, width, everything),
+    )
+
+
+def _state(status: FleetStatus) -> list[Text]:
+    """MASTER's own sentence, unless it is about the shards too, as the first line is."""
+    return [Text(words.clean(status.state))] if "ready" not in status.state else []
+
+
+def host(
+    status: HostStatus, *, width: int, because: str | None = None, everything: bool = False
+) -> RenderableType:
+    """One machine as its own CONTROL sees it; ``because``: why that, and not the fleet."""
+    found = problems.of_host(status)
+    ready = status.shards_ready >= status.shards_planned
+    style = "bold red" if any(p.severity == "error" for p in found) else "bold yellow"
+    sentence = Text(words.clean(f"{status.host}: {words.host_progress(status)}"))
+    sentence.stylize("bold green" if ready and not found else style)
+    return _spaced(
+        Text(words.clean(because), style=tables.UNDERWAY) if because else None,
+        sentence,
+        _problems(found),
+        _facts(_host_facts(status)),
+        _clusters([status], width, everything),
+        _shards([status], width, everything),
+    )
+
+
+def hosts(status: FleetStatus, *, width: int) -> RenderableType:
+    """``disclusterctl hosts``."""
+    if not status.hosts:
+        return Text("No host has joined the fleet yet.")
+    return tables.hosts_table(status.hosts, width >= WIDE)
+
+
+def diff(plan: PlanDiff, *, width: int) -> RenderableType:
+    """``disclusterctl plan diff``."""
+    rows = tables.moves(plan.changes)
+    generation = f"Plan generation {plan.generation} is in force."
+    return _spaced(
+        Group(*_diff_summary(plan), Text(generation, style=tables.FAINT)),
+        _titled("Changes", tables.moves_table(rows, width >= WIDE)) if rows else None,
+        _titled("Decided before, still waiting", _bullets(plan.pending)) if plan.pending else None,
+    )
+
+
+def _diff_summary(plan: PlanDiff) -> list[Text]:
+    summary = words.clean(plan.summary).strip()
+    nothing = "Nothing would change"
+    if plan.changes or summary.lower().startswith(nothing.lower()):
+        return [Text(summary[:1].upper() + summary[1:], style=tables.HEAD)]
+    return [Text(f"{nothing}.", style=tables.HEAD), *([Text(summary)] if summary else [])]
+
+
+def _spaced(*parts: RenderableType | None) -> Group:
+    """The parts that are there with an empty line between them."""
+    lines: list[RenderableType] = []
+    for part in parts:
+        if part is not None:
+            lines += [Text(""), part] if lines else [part]
+    return Group(*lines)
+
+
+def _titled(title: str, *body: RenderableType) -> Group:
+    return Group(Text(title, style=tables.HEAD), *(Padding(part, (0, 0, 0, 2)) for part in body))
+
+
+def _grid(columns: int) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    for _ in range(columns - 1):
+        grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _bullets(texts: Iterable[str]) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
+    for text in texts:
+        grid.add_row("-", Text(words.clean(text)))
+    return grid
+
+
+def _problems(found: Sequence[Trouble]) -> Group | None:
+    if not found:
+        return None
+    grid = _grid(2)
+    for problem in found:
+        text = Text(words.clean(_where(problem) + problem.text))
+        if problem.hint:
+            text.append("\nhint: " + words.clean(problem.hint), style=tables.FAINT)
+        grid.add_row(Text(problem.severity, style=_SEVERITY_STYLES[problem.severity]), text)
+    only_notices = all(problem.severity == "notice" for problem in found)
+    return _titled("Notices" if only_notices else "Problems", grid)
+
+
+def _where(problem: Trouble) -> str:
+    """The places that the problem's own words do not name."""
+    places = (problem.host, None if problem.cluster is None else f"cluster {problem.cluster}")
+    return "".join(f"{place}: " for place in places if place and place not in problem.text)
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> Group:
+    grid = _grid(2)
+    for label, text in facts:
+        grid.add_row(Text(label, style=tables.FAINT), Text(words.clean(text)))
+    return Group(grid)
+
+
+def _fleet_facts(status: FleetStatus) -> Iterable[tuple[str, str]]:
+    clusters = sum(len(host.clusters) for host in status.hosts)
+    size = f"{words.count(len(status.hosts), 'host')}, {words.count(clusters, 'cluster')}"
+    yield "Fleet", f"{size}, {words.count(status.shards_planned, 'shard')}{_guilds(status.hosts)}"
+    if status.generation:
+        shards = words.count(status.shard_count, "shard")
+        yield "Plan", f"generation {status.generation}, {shards}"
+    else:
+        count = status.recommended
+        recommended = f"; Discord recommends {words.count(count, 'shard')}" if count else ""
+        yield "Plan", f"none yet{recommended}"
+    yield "Identify", _identify(status.identify, status.troubles)
+    yield "MASTER", f"{status.version}, up {words.duration(status.uptime)}"
+
+
+def _host_facts(status: HostStatus) -> Iterable[tuple[str, str]]:
+    yield "MASTER", status.master or "not known"
+    plan = f"generation {status.plan_generation}" if status.plan_generation else "none yet"
+    shards = words.count(status.shards_planned, "shard")
+    clusters = words.count(len(status.clusters), "cluster")
+    yield "Plan", f"{plan}, {shards} in {clusters}{_guilds([status])}"
+    if status.summary:
+        yield "CONTROL", f"{status.version}: {status.summary}" if status.version else status.summary
+
+
+def _identify(lanes: IdentifyStatus, troubles: Iterable[Trouble]) -> str:
+    if lanes.blocked:
+        told = any(lanes.blocked in trouble.text for trouble in troubles)
+        return "stopped for the reason above" if told else f"stopped: {lanes.blocked}"
+    parts = [f"{lanes.max_concurrency:,} at a time", f"{lanes.waiting or 'none'} waiting"]
+    if lanes.remaining is not None:
+        total = "" if lanes.total is None else f" of {lanes.total:,}"
+        parts.append(f"{lanes.remaining:,}{total} left")
+    if lanes.reset_after is not None:
+        parts.append(f"refilled in {words.duration(lanes.reset_after)}")
+    return ", ".join(parts)
+
+
+def _guilds(hosts: Iterable[HostStatus]) -> str:
+    # By shard: in the midst of a move two clusters may report the same one.
+    known = {row.view.shard: row.view.guilds for row in tables.shard_rows(hosts)}
+    numbers = [guilds for guilds in known.values() if guilds is not None]
+    return f", {words.count(sum(numbers), 'guild')}" if numbers else ""
+
+
+def _hosts(hosts: Sequence[HostStatus], width: int) -> Group | None:
+    return _titled("Hosts", tables.hosts_table(hosts, width >= WIDE)) if hosts else None
+
+
+def _clusters(hosts: Iterable[HostStatus], width: int, everything: bool) -> Group | None:
+    rows = tables.cluster_rows(hosts)
+    if not rows:
+        return None
+    shown = rows if everything or len(rows) <= MANY else [row for row in rows if not row.is_well]
+    body: list[RenderableType] = [tables.clusters_table(shown, width >= WIDE)] if shown else []
+    if len(shown) < len(rows):
+        body.append(_left_out(len(rows) - len(shown), "cluster", " well"))
+    return _titled("Clusters", *body)
+
+
+def _shards(hosts: Iterable[HostStatus], width: int, everything: bool) -> Group | None:
+    rows = tables.shard_rows(hosts)
+    if not rows:
+        return None
+    shown = rows if everything or len(rows) <= MANY else [row for row in rows if not row.is_well]
+    body: list[RenderableType] = [tables.shards_table(shown, width >= WIDE)] if shown else []
+    if len(shown) < len(rows):
+        body.append(_left_out(len(rows) - len(shown), "shard", f" ready{_latency(rows)}"))
+    if notes := _notes(shown):
+        body += [Text(""), _bullets(notes)]
+    return _titled("Shards", *body)
+
+
+def _left_out(number: int, noun: str, more: str) -> Text:
+    text = f"{words.count(number, noun)}{more}; --shards lists {'it' if number == 1 else 'them'}"
+    return Text(text, style=tables.FAINT)
+
+
+def _latency(rows: Iterable[tables.ShardRow]) -> str:
+    known = [r.view.latency for r in rows if r.is_well and r.view.latency is not None]
+    if not known:
+        return ""
+    middle, worst = words.milliseconds(median(known)), words.milliseconds(max(known))
+    return f", latency {middle} (median), {worst} (highest)"
+
+
+def _notes(rows: Iterable[tables.ShardRow]) -> list[str]:
+    """Why shards are not ready, each reason once; not what stands further up already."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        if row.view.problem and row.view.state not in ("fatal", "backoff", "waiting"):
+            alike[row.view.problem].append(row.view.shard)
+    return [f"{words.named('shard', shards)}: {text}" for text, shards in alike.items()]

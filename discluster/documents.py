@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML documents read into typed structs; each fault is told as ``file:line: path: message``.
+
+PyYAML parses; what it would let pass is refused here: duplicate keys (it keeps the last one),
+anchors and aliases (they can explode), tags, several documents, and YAML 1.1 surprises such as
+``no`` meaning false or ``12:30`` meaning 750. Only ``true``, ``false``, ``null``, decimal numbers
+and text are told apart.
+"""
+
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, Union, get_args, get_origin
+
+import msgspec
+import yaml
+
+from discluster.errors import DocumentError, Problem
+
+MAXIMUM_SIZE: Final = 16 * 1024 * 1024
+MAXIMUM_DEPTH: Final = 16
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT: Final = re.compile(r"[-+]?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
+_NULLS: Final = frozenset({"", "~", "null"})
+_KIND_NAMES: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+}
+
+Scalar = str | int | float | bool | None
+T = typing.TypeVar("T")
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A parsed value with the line (from 1) on which it begins."""
+
+    value: "Scalar | list[Node] | dict[str, tuple[int, Node]]"
+    line: int
+
+    def describe(self) -> str:
+        """What stands there, for a message: ``the text 'x'``, ``a list``."""
+        if isinstance(self.value, list):
+            return "a list"
+        if isinstance(self.value, dict):
+            return "a mapping"
+        if self.value is None:
+            return "nothing"
+        if isinstance(self.value, str):
+            shown = self.value if len(self.value) <= 60 else self.value[:60] + "…"
+            return f"the text {shown!r}"
+        return f"{self.value!r}".lower()
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a value must satisfy beyond its type; put it into ``Annotated[...]``."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    pattern: str | None = None
+    pattern_says: str | None = None
+
+    def check(self, value: object) -> str | None:
+        """The complaint about ``value``, or None."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if self.minimum is not None and value < self.minimum:
+                return f"must be at least {_number(self.minimum)}, not {_number(value)}"
+            if self.maximum is not None and value > self.maximum:
+                return f"must be at most {_number(self.maximum)}, not {_number(value)}"
+        if self.pattern and isinstance(value, str) and not re.fullmatch(self.pattern, value):
+            return f"must be {self.pattern_says or 'of the form ' + self.pattern}, not {value!r}"
+        return None
+
+
+def parse(text: str, *, file: str) -> Node:
+    """The document's tree.
+
+    Raises:
+        DocumentError: not YAML, or one of the refused constructs; all duplicate keys at once.
+    """
+    if len(text) > MAXIMUM_SIZE:
+        raise DocumentError([Problem(file, 0, "", f"larger than {MAXIMUM_SIZE} characters")])
+    composer = _Composer(file)
+    try:
+        return composer.compose(yaml.parse(text, Loader=_Loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark if error.problem_mark is not None else error.context_mark
+        line = 0 if mark is None else mark.line + 1
+        said = error.problem or error.context or "not valid YAML"
+        if error.context_mark is not None and error.context_mark.line + 1 < line:
+            # What is not closed is noticed at the end of the file only.
+            said += f" ({error.context}, which begins on line {error.context_mark.line + 1})"
+        raise DocumentError([Problem(file, line, "", said)]) from None
+    except yaml.YAMLError as error:
+        said = str(error).splitlines()[0]
+        raise DocumentError([Problem(file, 0, "", f"not valid YAML: {said}")]) from None
+
+
+def read(text: str, shape: type[T], *, file: str) -> T:
+    """``text`` as a struct of type ``shape``.
+
+    Raises:
+        DocumentError: with every fault of the document, not only the first.
+    """
+    root = parse(text, file=file)
+    reader = _Reader(file)
+    result = reader.read(root, shape, "")
+    if reader.problems:
+        raise DocumentError(sorted(reader.problems, key=lambda problem: problem.line))
+    return typing.cast("T", result)
+
+
+def read_value(value: Scalar, shape: Any, *, what: str) -> Any:
+    """A single value, from a command line or the system, against its declaration.
+
+    Raises:
+        DocumentError: it does not fit.
+    """
+    reader = _Reader(what)
+    result = reader.read(Node(value, 0), shape, "")
+    if reader.problems:
+        raise DocumentError(reader.problems)
+    return result
+
+
+def fits(value: Scalar, shape: Any) -> bool:
+    """Whether a document could hold ``value`` where ``shape`` is declared."""
+    reader = _Reader("")
+    reader.read(Node(value, 0), shape, "")
+    return not reader.problems
+
+
+def satisfies(value: msgspec.Struct) -> bool:
+    """Whether a flat struct of plain values keeps the rules of its own declaration."""
+    hints = typing.get_type_hints(type(value), include_extras=True)
+    return all(fits(getattr(value, name), shape) for name, shape in hints.items())
+
+
+def scalar(text: str) -> Scalar:
+    """What ``text`` means where it stands without quotes."""
+    if text in _NULLS:
+        return None
+    if text in ("true", "false"):
+        return text == "true"
+    if _INT.fullmatch(text):
+        # int() refuses thousands of digits; no number of ours has more than 20.
+        return int(text) if len(text) <= 20 else text
+    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
+    return text
+
+
+class _Composer:
+    """Builds nodes from parser events; its own loop, so that depth and aliases are bounded."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._problems: list[Problem] = []
+
+    def compose(self, events: Iterator[Any]) -> Node:
+        root = Node(None, 1)
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._refuse(event, "a second document begins here; only one is allowed")
+            elif isinstance(event, yaml.NodeEvent):
+                root = self._node(event, events, depth=0)
+        if self._problems:
+            raise DocumentError(self._problems)
+        # An empty file is an empty mapping: every setting has its default.
+        return Node({}, 1) if root.value is None else root
+
+    def _refuse(self, event: Any, message: str) -> typing.NoReturn:
+        raise DocumentError([Problem(self._file, _line(event), "", message)])
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            self._refuse(event, "anchors and aliases (& and *) are not allowed; write it out")
+        if depth > MAXIMUM_DEPTH:
+            self._refuse(event, f"nested deeper than {MAXIMUM_DEPTH} levels")
+        line = _line(event)
+        if isinstance(event, yaml.ScalarEvent):
+            return Node(self._scalar(event), line)
+        if event.tag:
+            self._refuse(event, f"tags are not allowed: {event.tag}")
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            while not isinstance(event := next(events), yaml.SequenceEndEvent):
+                items.append(self._node(event, events, depth + 1))
+            return Node(items, line)
+        return Node(self._mapping(events, depth), line)
+
+    def _mapping(self, events: Iterator[Any], depth: int) -> dict[str, tuple[int, Node]]:
+        entries: dict[str, tuple[int, Node]] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                self._refuse(event, "a key must be plain text or a number")
+            if event.anchor or event.tag:
+                self._refuse(event, "anchors and tags (& and !) are not allowed on a key")
+            line, key = _line(event), event.value
+            value = self._node(next(events), events, depth + 1)
+            if key in entries:
+                said = f"duplicate key (first on line {entries[key][0]}); keep one of the two"
+                self._problems.append(Problem(self._file, line, key, said))
+            entries[key] = (line, value)
+        return entries
+
+    def _scalar(self, event: Any) -> Scalar:
+        if event.tag and event.tag != "tag:yaml.org,2002:str" and not event.implicit[1]:
+            self._refuse(event, f"tags are not allowed: {event.tag}")
+        text: str = event.value
+        if not event.implicit[0]:
+            return text
+        return scalar(text)
+
+
+class _Reader:
+    """Turns nodes into typed values; collects problems instead of stopping at the first."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.problems: list[Problem] = []
+        self._declarations: dict[type, tuple[dict[str, Any], dict[str, Any]]] = {}
+
+    def _declared(self, shape: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Fields and types of ``shape``, looked up once: a plan holds thousands of the same."""
+        if shape not in self._declarations:
+            fields = {field.encode_name: field for field in msgspec.structs.fields(shape)}
+            hints = typing.get_type_hints(shape, include_extras=True)
+            self._declarations[shape] = fields, hints
+        return self._declarations[shape]
+
+    def complain(self, line: int, path: str, message: str) -> None:
+        self.problems.append(Problem(self._file, line, path, message))
+
+    def read(self, node: Node, shape: Any, path: str) -> Any:
+        if get_origin(shape) is typing.Annotated:
+            inner, *rules = get_args(shape)
+            return self._ruled(node, inner, [r for r in rules if isinstance(r, Rule)], path)
+        if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
+            return self._struct(node, shape, path)
+        origin = get_origin(shape)
+        if origin in (Union, types.UnionType):
+            return self._union(node, get_args(shape), path)
+        if origin is Literal:
+            return self._literal(node, get_args(shape), path)
+        if origin in (list, tuple):
+            return self._list(node, origin, get_args(shape)[0], path)
+        if origin is dict:
+            key, item = get_args(shape)
+            return self._dict(node, key, item, path)
+        return self._plain(node, shape, path)
+
+    def _ruled(self, node: Node, inner: Any, rules: list[Rule], path: str) -> Any:
+        before = len(self.problems)
+        value = self.read(node, inner, path)
+        if len(self.problems) == before:
+            for rule in rules:
+                if complaint := rule.check(value):
+                    self.complain(node.line, path, complaint)
+        return value
+
+    def _plain(self, node: Node, shape: type, path: str) -> Any:
+        value = node.value
+        fits = isinstance(value, shape) and not (isinstance(value, bool) and shape is not bool)
+        if fits:
+            return value
+        if shape is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        hint = ""
+        if shape is str and isinstance(value, (int, float)):
+            hint = "; put it into quotes"
+        self.complain(node.line, path, f"must be {_KIND_NAMES[shape]}, not {node.describe()}{hint}")
+        return None
+
+    def _union(self, node: Node, options: tuple[Any, ...], path: str) -> Any:
+        if node.value is None and type(None) in options:
+            return None
+        options = tuple(option for option in options if option is not type(None))
+        complaints: list[Problem] = []
+        for option in options:
+            attempt = _Reader(self._file)
+            value = attempt.read(node, option, path)
+            if not attempt.problems:
+                return value
+            complaints.append(attempt.problems[0])
+        self.complain(node.line, path, " or ".join(_unique(c.message for c in complaints)))
+        return None
+
+    def _literal(self, node: Node, choices: tuple[Any, ...], path: str) -> Any:
+        if node.value in choices and not isinstance(node.value, bool):
+            return node.value
+        listed = ", ".join(map(str, choices))
+        one_of = f"must be {listed}" if len(choices) == 1 else f"must be one of {listed}"
+        self.complain(node.line, path, f"{one_of}, not {node.describe()}")
+        return None
+
+    def _list(self, node: Node, container: Any, item: Any, path: str) -> Any:
+        if not isinstance(node.value, list):
+            self.complain(node.line, path, f"must be a list, not {node.describe()}")
+            return container()
+        return container(
+            self.read(child, item, f"{path}[{index}]") for index, child in enumerate(node.value)
+        )
+
+    def _dict(self, node: Node, key_shape: Any, item: Any, path: str) -> Any:
+        if not isinstance(node.value, dict):
+            self.complain(node.line, path, f"must be a mapping, not {node.describe()}")
+            return {}
+        result = {}
+        for text, (line, child) in node.value.items():
+            below = f"{path}.{text}" if path else text
+            key = self._key(text, key_shape, line, below)
+            if key in result:
+                self.complain(
+                    line, below, f"duplicate key: {key} was written in another way before"
+                )
+            result[key] = self.read(child, item, below)
+        return result
+
+    def _key(self, text: str, shape: Any, line: int, path: str) -> Any:
+        rules: list[Any] = []
+        if get_origin(shape) is typing.Annotated:
+            shape, *rules = get_args(shape)
+        key: Any = text
+        if shape is int:
+            if not _INT.fullmatch(text) or len(text) > 20:
+                self.complain(line, path, f"the key must be a whole number, not {text!r}")
+                return text
+            key = int(text)
+        for rule in rules:
+            if isinstance(rule, Rule) and (complaint := rule.check(key)):
+                self.complain(line, path, f"the key {complaint}")
+        return key
+
+    def _struct(self, node: Node, shape: type[msgspec.Struct], path: str) -> Any:
+        if not isinstance(node.value, dict):
+            self.complain(node.line, path, f"must be a mapping, not {node.describe()}")
+            return None
+        fields, hints = self._declared(shape)
+        before = len(self.problems)
+        values = {}
+        for text, (line, child) in node.value.items():
+            below = f"{path}.{text}" if path else text
+            if text not in fields:
+                self.complain(line, below, _unknown(text, list(fields)))
+                continue
+            field = fields[text]
+            values[field.name] = self.read(child, hints[field.name], below)
+        for name, field in fields.items():
+            if field.required and name not in node.value:
+                self.complain(node.line, path, f"the key {name!r} is missing")
+        if len(self.problems) > before:
+            return None
+        try:
+            return shape(**values)
+        except ValueError as error:
+            self.complain(node.line, path, str(error))
+            return None
+
+
+def _number(value: float) -> str:
+    """As a person writes it: 1000000, not 1e+06."""
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return (
+        f"unknown key; did you mean {close[0]!r}?"
+        if close
+        else (f"unknown key; known are {', '.join(sorted(known))}")
+    )
+
+
+def _unique(items: Iterator[str] | typing.Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are either old or new, never half."""
+
+import os
+from pathlib import Path
+
+from discluster.errors import StateError
+
+
+def write_atomically(path: Path, data: str | bytes, *, mode: int = 0o640) -> None:
+    """Replaces ``path`` by ``data``; after a crash or power cut it holds one or the other, whole.
+
+    Raises:
+        StateError: the directory is not writable, the disk is full, …
+    """
+    fresh = path.with_name(path.name + ".new")
+    raw = data.encode() if isinstance(data, str) else data
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StateError(
+            f"{path}: cannot be written: {error.strerror}",
+            hint="check that the directory exists, belongs to the service's user and has room",
+        ) from None
+
+
+def read_if_there(path: Path) -> str | None:
+    """The text of ``path``, or None if it does not exist.
+
+    Raises:
+        StateError: it exists and cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StateError(f"{path}: cannot be read: {error}") from None

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a shard needs from its cluster."""
+
+from typing import Protocol
+
+from discluster.plan import Session
+
+
+class Sessions(Protocol):
+    """Where the session of one shard is kept."""
+
+    def load(self) -> Session | None:
+        """The session to RESUME, or None if there is none."""
+        ...
+
+    def save(self, session: Session) -> None:
+        """A new session, from READY; it has replaced whatever was there when this returns."""
+        ...
+
+    def advance(self, seq: int) -> None:
+        """The handler took the event ``seq`` of the saved session. Called for every event."""
+        ...
+
+    def clear(self) -> None:
+        """The session is gone; it must never be resumed."""
+        ...
+
+
+class Permits(Protocol):
+    """Who may IDENTIFY when (Discord: Gateway, Rate Limiting and Session Start Limit)."""
+
+    async def acquire(self, shard: int) -> None:
+        """Returns when ``shard`` may identify. Whoever gets one calls ``used`` or ``returned``.
+
+        If it is cancelled, the implementation itself gives back what it may have been granted.
+        """
+        ...
+
+    def used(self, shard: int) -> None:
+        """The IDENTIFY was written to the socket just now."""
+        ...
+
+    def returned(self, shard: int) -> None:
+        """The permit was not used; nothing was written."""
+        ...

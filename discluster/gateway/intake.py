@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where events go, and what of the session is remembered for it.
+
+The stored sequence advances when the handler has taken an event and not before, so that whatever
+was received but not taken is replayed after the next RESUME.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable
+from typing import Final
+
+from discluster.clock import Clock
+from discluster.gateway import urls
+from discluster.gateway.contracts import Sessions
+from discluster.gateway.envelope import Envelope
+from discluster.gateway.events import Event, Handler
+from discluster.gateway.guilds import GuildCount, Ready, parse_ready
+from discluster.plan import Session
+
+_SESSION_ID: Final = re.compile(r"[!-~]{1,64}")
+# Each failure is counted; a handler that fails at every event must not flood the journal.
+_FAILURES_LOGGED: Final = 10
+_FAILURES_SAMPLED: Final = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class Intake:
+    """The session of one shard and the handler of its events.
+
+    ``seq``: last sequence that the handler took. ``events``: dispatches received. ``failures``:
+    those at which the handler raised. ``last_event``: monotonic seconds.
+    """
+
+    def __init__(self, *, shard: int, clock: Clock, sessions: Sessions, handler: Handler) -> None:
+        self.session: Session | None = None
+        self.seq: int | None = None
+        self.guilds = GuildCount()
+        self.events = 0
+        self.failures = 0
+        self.last_event: float | None = None
+        self._session_id = ""
+        self._shard = shard
+        self._clock = clock
+        self._sessions = sessions
+        self._handler = handler
+
+    def load(self) -> None:
+        """Takes up the stored session, if there is one."""
+        self.session = self._sessions.load()
+        if self.session is not None:
+            self.seq = self.session.seq
+            self.guilds = GuildCount(self.session.guilds)
+            self._session_id = self.session.session_id
+
+    def begin(self, envelope: Envelope, *, gateway_url: str) -> None:
+        """READY: a new session. Without a usable id it cannot be resumed, so none is stored."""
+        self.guilds.ready(envelope)
+        self.seq = envelope.s or 0
+        self.session = _session(
+            parse_ready(envelope),
+            seq=self.seq,
+            guilds=self.guilds.count or 0,
+            gateway_url=gateway_url,
+        )
+        if self.session is None:
+            self._session_id = ""
+            self._sessions.clear()
+        else:
+            self._session_id = self.session.session_id
+            self._sessions.save(self.session)
+
+    def forget(self) -> None:
+        """The session is gone; its id is never used again."""
+        self.session = self.seq = None
+        self._session_id = ""
+        self._sessions.clear()
+
+    def take(self, envelope: Envelope) -> Awaitable[None] | None:
+        """Hands an event over. It is taken once what is returned, if anything, is done."""
+        self.events += 1
+        self.last_event = self._clock.monotonic()
+        # A dispatch without a sequence has happened in no capture; it is no reason to lose it.
+        seq = envelope.s if envelope.s is not None else self.seq or 0
+        if envelope.t is None:
+            self._taken(seq)
+            return None
+        event = Event(self._shard, seq, envelope.t, envelope.d, self._session_id)
+        try:
+            waiting = self._handler(event)
+        except Exception as error:  # whatever a handler raises, the shard goes on
+            self._failed(event, error)
+            waiting = None
+        if waiting is None:
+            self._taken(seq)
+            return None
+        return self._finish(waiting, event)
+
+    async def _finish(self, waiting: Awaitable[None], event: Event) -> None:
+        try:
+            await waiting
+        except asyncio.CancelledError as error:
+            if _being_cancelled():
+                raise
+            self._failed(event, error)  # something inside the handler was cancelled, not we
+        except Exception as error:  # whatever a handler raises, the shard goes on
+            self._failed(event, error)
+        self._taken(event.seq)
+
+    def _taken(self, seq: int) -> None:
+        # Discord may repeat an event; the checkpoint never goes back.
+        if self.seq is None or seq > self.seq:
+            self.seq = seq
+            if self.session is not None:
+                self._sessions.advance(seq)
+
+    def _failed(self, event: Event, error: BaseException) -> None:
+        self.failures += 1
+        if self.failures > _FAILURES_LOGGED and self.failures % _FAILURES_SAMPLED:
+            return
+        _log.error(
+            "Shard %d: the handler failed at a %s event (sequence %d), its failure number %d;"
+            " the event is skipped",
+            self._shard,
+            event.type,
+            event.seq,
+            self.failures,
+            exc_info=error,
+            extra={"SHARD": self._shard},
+        )
+
+
+def _session(ready: Ready, *, seq: int, guilds: int, gateway_url: str) -> Session | None:
+    session_id = ready.session_id
+    if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
+        return None
+    resume_url = urls.usable_resume_url(ready.resume_gateway_url, gateway_url=gateway_url)
+    return Session(
+        session_id=session_id, resume_url=resume_url or gateway_url, seq=seq, guilds=guilds
+    )
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One shard against Discord: exactly one loop that keeps exactly one connection.
+
+    dialing -> hello -> resuming ------------------> ready
+                     -> waiting -> identifying ----> ready
+    any of them -> backoff -> dialing, or fatal, or (stop) closing -> idle
+
+The decisions are in recovery.py, the events go through intake.py, the socket with its timers is
+connection.py. What is here connects them.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from discluster.clock import Clock
+from discluster.errors import UnavailableError
+from discluster.gateway import closecodes, payloads, urls
+from discluster.gateway.closecodes import Action
+from discluster.gateway.connection import Connection
+from discluster.gateway.contracts import Permits, Sessions
+from discluster.gateway.ending import Ending
+from discluster.gateway.envelope import Envelope
+from discluster.gateway.events import Handler
+from discluster.gateway.identity import Identity
+from discluster.gateway.inbound import Inbound
+from discluster.gateway.intake import Intake
+from discluster.gateway.recovery import History, Phase, Situation, Step, after
+from discluster.gateway.status import Status
+from discluster.gateway.transport import Socket, Transport
+from discluster.gateway.waiting import end, within
+from discluster.messages import ShardView
+
+DIAL_LIMIT: Final = 10.0  # seconds
+# Discord asks to keep waiting for READY in an outage for as long as heartbeats are acknowledged.
+READY_LIMIT: Final = 300.0
+RESUMED_LIMIT: Final = 60.0  # without any replayed event
+STOP_LIMIT: Final = 1.0
+PAUSE_STEP: Final = 5.0  # a shard that waits shows at least this often that it is alive
+
+
+class Shard:
+    """One shard, to be run once. Two shards may share only ``transport`` and ``permits``."""
+
+    def __init__(
+        self,
+        *,
+        shard: int,
+        shard_count: int,
+        gateway_url: str,
+        identity: Identity,
+        transport: Transport,
+        clock: Clock,
+        rng: random.Random,
+        permits: Permits,
+        sessions: Sessions,
+        handler: Handler,
+        on_change: Callable[[], None],
+    ) -> None:
+        """``handler`` and ``on_change`` are called in the event loop and must not block it."""
+        self.shard = shard
+        self._shard_count = shard_count
+        self._gateway_url = gateway_url
+        self._identity = identity
+        self._transport = transport
+        self._clock = clock
+        self._rng = rng
+        self._permits = permits
+        self._sessions = sessions
+        self._status = Status(shard=shard, clock=clock, on_change=on_change)
+        self._intake = Intake(shard=shard, clock=clock, sessions=sessions, handler=handler)
+        self._history = History()
+        self._connection: Connection | None = None
+        self._socket: Socket | None = None
+        self._phase: Phase = "dialing"
+        self._ready_at: float | None = None
+        self._progressed = False  # the connection before brought events
+        self._dials = 0
+        self._identifies = 0
+        self._resumes = 0
+        self._past_frames = 0  # of connections that are over
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def progress(self) -> int:
+        """Grows while the shard is alive, also while it legitimately waits; not in the states
+        idle and fatal. At least one step in a heartbeat interval.
+        """
+        connection = self._connection
+        current = connection.frames + connection.beats if connection is not None else 0
+        return self._status.steps + self._past_frames + current
+
+    @property
+    def failures(self) -> int:
+        """Events at which the handler raised. They count as taken."""
+        return self._intake.failures
+
+    def view(self) -> ShardView:
+        """A snapshot. ``identifies`` and ``resumes``: payloads of the kind that were sent."""
+        now = self._clock.monotonic()
+        intake, status = self._intake, self._status
+        return ShardView(
+            shard=self.shard,
+            state=status.state,
+            since=now - status.since,
+            latency=self._connection.latency if self._connection is not None else None,
+            guilds=intake.guilds.count,
+            seq=intake.seq,
+            event_age=now - intake.last_event if intake.last_event is not None else None,
+            events=intake.events,
+            identifies=self._identifies,
+            resumes=self._resumes,
+            problem=status.problem,
+            fatal=status.fatal,
+        )
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keeps the shard connected until stop(), or until Discord rejects it for good.
+
+        Cancelling it aborts the socket and keeps the session.
+        """
+        if self._task is not None:
+            raise RuntimeError(f"shard {self.shard} was run before")
+        if self._stopping:
+            return
+        task = self._task = asyncio.create_task(self._live(), name=f"shard {self.shard}")
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            await end(task)
+            raise
+        if not task.cancelled():
+            task.result()
+
+    async def stop(self, *, keep_session: bool = True) -> None:
+        """Ends within about a second; after it returns no event is handed over.
+
+        ``keep_session``: close so that the session can be resumed; else it ends at once and is
+        forgotten. A handler that is busy gets a second to finish; if it does not, its event was
+        not taken and will be replayed.
+        """
+        self._stopping = True
+        if self._task is not None and not self._task.done():
+            self._status.enter("closing", "is being stopped")
+            await self._finish(
+                self._task, closecodes.KEEP_SESSION if keep_session else closecodes.END_SESSION
+            )
+        if not keep_session:
+            self._intake.forget()
+
+    async def _finish(self, task: asyncio.Task[None], code: int) -> None:
+        """Says goodbye while the handler finishes. Without a socket there is no handler, either."""
+        if self._socket is None:
+            await end(task)
+            return
+        closing = asyncio.create_task(self._socket.close(code))
+        timer = asyncio.create_task(self._clock.sleep(STOP_LIMIT))
+        try:
+            while not timer.done() and (busy := {t for t in (task, closing) if not t.done()}):
+                await asyncio.wait({timer, *busy}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(timer, closing, task)
+
+    async def _live(self) -> None:
+        try:
+            self._intake.load()
+            while await self._once():
+                pass
+        finally:
+            if self._status.state != "fatal":
+                self._status.enter("idle", "has stopped")
+
+    async def _once(self) -> bool:
+        """One connection, and the wait after it. False if there shall be no other."""
+        used_resume_url = self._uses_resume_url()
+        self._ready_at = None
+        self._progressed = False
+        ending = await self._connect(used_resume_url)
+        if self._stopping:
+            return False
+        now = self._clock.monotonic()
+        at = Situation(
+            phase=self._phase,
+            has_session=self._intake.session is not None,
+            used_resume_url=used_resume_url,
+            progressed=self._progressed,
+            healthy=now - self._ready_at if self._ready_at is not None else 0.0,
+            now=now,
+        )
+        step = after(ending, at, self._history)
+        return await self._follow(step, ending)
+
+    async def _follow(self, step: Step, ending: Ending) -> bool:
+        self._history = step.history
+        if step.action is Action.FATAL:
+            self._status.troubled(ending.text, fatal=ending.code)
+            self._status.enter("fatal", f"will not try again: {ending.text}")
+            return False
+        if step.action is Action.IDENTIFY and self._intake.session is not None:
+            self._intake.forget()
+        delay = step.delay.draw(self._rng)
+        verb = "resumes" if step.action is Action.RESUME else "starts anew"
+        self._status.troubled(ending.text)
+        self._status.enter("backoff", f"{verb} in {delay:.1f} seconds: {ending.text}")
+        await self._pause(delay)
+        return True
+
+    async def _pause(self, seconds: float) -> None:
+        while seconds > PAUSE_STEP:
+            await self._clock.sleep(PAUSE_STEP)
+            self._status.steps += 1
+            seconds -= PAUSE_STEP
+        await self._clock.sleep(seconds)
+
+    # --- one connection --------------------------------------------------------------------------
+
+    def _uses_resume_url(self) -> bool:
+        session = self._intake.session
+        return (
+            session is not None
+            and session.resume_url != self._gateway_url
+            and not self._history.avoid_resume_url
+        )
+
+    async def _connect(self, use_resume_url: bool) -> Ending:
+        session = self._intake.session
+        base = session.resume_url if session and use_resume_url else self._gateway_url
+        self._enter("dialing", f"connects to {urls.host(base)}")
+        try:
+            socket = await within(
+                DIAL_LIMIT,
+                self._transport.connect(urls.dial_url(base, self._identity.compression)),
+                clock=self._clock,
+                discard=_abort,
+            )
+        except UnavailableError as error:
+            return Ending(cause="dial", text=error.message)
+        except TimeoutError:
+            text = f"{urls.host(base)} did not answer within {DIAL_LIMIT:g} seconds"
+            return Ending(cause="dial", text=text)
+        return await self._serve(socket)
+
+    async def _serve(self, socket: Socket) -> Ending:
+        self._dials += 1
+        connection = Connection(
+            socket=socket,
+            inbound=Inbound(self._identity.compression, shard=self.shard),
+            clock=self._clock,
+            rng=self._rng,
+            owner=self,
+            seq=self._intake.seq if self._intake.session is not None else None,
+        )
+        self._connection, self._socket = connection, socket
+        self._enter("hello", f"is connected (connection {self._dials})")
+        try:
+            ending = await connection.run()
+            # After a zombie the socket was aborted, and this waits for nobody.
+            await socket.close(closecodes.KEEP_SESSION)
+        finally:
+            socket.abort()
+            self._past_frames += connection.frames + connection.beats
+            self._progressed = connection.dispatches > 0
+            self._connection = self._socket = None
+        return ending
+
+    def greeted(self, connection: Connection) -> None:
+        """HELLO was received."""
+        session = self._intake.session
+        if self._stopping:
+            return
+        if session is None:
+            self._enter("waiting", "waits for its turn to identify")
+            connection.spawn(self._identify(connection))
+        else:
+            self._enter("resuming", f"resumes its session after sequence {self._intake.seq}")
+            connection.expect("RESUMED", RESUMED_LIMIT)
+            connection.spawn(self._resume(connection, session.session_id))
+
+    async def _resume(self, connection: Connection, session_id: str) -> None:
+        self._resumes += 1
+        payload = payloads.resume(
+            self._identity.token, session_id=session_id, seq=self._intake.seq or 0
+        )
+        try:
+            await connection.send(payload)
+        except ConnectionError:
+            pass  # the connection's reading loop meets the end of the socket, too
+
+    async def _identify(self, connection: Connection) -> None:
+        await self._permits.acquire(self.shard)
+        if connection.over or self._stopping:
+            self._permits.returned(self.shard)
+            return
+        self._enter("identifying", "identifies")
+        connection.expect("READY", READY_LIMIT)
+        payload = payloads.identify(self._identity, shard=self.shard, shard_count=self._shard_count)
+        sent = True  # if we are cancelled meanwhile, it may have been
+        try:
+            await connection.send(payload)
+        except ConnectionError:
+            sent = False  # the connection's reading loop meets the end of the socket, too
+        finally:
+            self._settle_permit(sent)
+
+    def _settle_permit(self, sent: bool) -> None:
+        if not sent:
+            self._permits.returned(self.shard)
+            return
+        self._permits.used(self.shard)
+        self._identifies += 1
+        self._history = msgspec.structs.replace(
+            self._history, identifies=self._history.identifies + 1
+        )
+
+    # --- dispatches ------------------------------------------------------------------------------
+
+    def dispatched(self, connection: Connection, envelope: Envelope) -> Awaitable[None] | None:
+        """An op 0 was received; what is returned must be done before the next is read."""
+        if self._stopping:
+            return None
+        if envelope.t in _NOTED:
+            self._note(connection, envelope)
+        if self._phase not in ("resuming", "ready"):
+            return None  # an event of no session
+        connection.dispatches += 1
+        return self._intake.take(envelope)
+
+    def _note(self, connection: Connection, envelope: Envelope) -> None:
+        match envelope.t:
+            case "READY" if self._phase in ("identifying", "resuming", "ready"):
+                self._intake.begin(envelope, gateway_url=self._gateway_url)
+                resumable = "" if self._intake.session is not None else " that cannot be resumed"
+                guilds = self._intake.guilds.count
+                self._ready(connection, f"is ready: a new session{resumable}, {guilds} guilds")
+            case "RESUMED" if self._phase == "resuming":
+                self._ready(connection, f"is ready: resumed with {connection.dispatches} events")
+            case "GUILD_CREATE":
+                self._intake.guilds.created(envelope)
+            case "GUILD_DELETE":
+                self._intake.guilds.deleted(envelope)
+
+    def _ready(self, connection: Connection, sentence: str) -> None:
+        connection.expect_nothing()
+        self._ready_at = self._clock.monotonic()
+        self._enter("ready", sentence)
+
+    def _enter(self, phase: Phase, sentence: str) -> None:
+        self._phase = phase
+        if not self._stopping:
+            self._status.enter(phase, sentence)
+
+
+_NOTED: Final = frozenset(("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE"))
+
+
+def _abort(socket: Socket) -> None:
+    socket.abort()

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MASTER's HTTP interfaces: one for machines over TLS, one for operators on a UNIX socket.
+
+Over TLS: ``GET /v1/ca`` (the authority, for whom holds its fingerprint), ``POST /v1/join``, and the
+WebSocket ``/v1/control``. On the socket: status, plans, plan diff and join tokens; who may connect
+there may do all of it.
+"""
+
+import datetime
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from discluster import documents, settings
+from discluster.clock import Clock
+from discluster.errors import DisclusterError, RefusedError
+from discluster.master.authority import Authority
+from discluster.master.daemon import MasterDaemon
+from discluster.master.link import ControlLink
+from discluster.master.ownership import host_plan, paced_hosts
+from discluster.master.settings import MasterSettings
+from discluster.master.tokens import TokenDesk
+from discluster.messages import (
+    Failure,
+    JoinAnswer,
+    JoinRequest,
+    JoinToken,
+    Message,
+    TokenRequest,
+    encode,
+)
+from discluster.plan import FleetPlan, HostName, fleet_plan_to_yaml, host_plan_to_yaml
+
+log = logging.getLogger(__name__)
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_MAXIMUM_BODY = 64 * 1024
+
+
+def _failure(status: int, code: str, message: str, hint: str | None = None) -> web.Response:
+    body = encode(Failure(code=code, message=message, hint=hint))
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _json(message: Message) -> web.Response:
+    return web.Response(body=encode(message), content_type="application/json")
+
+
+@web.middleware
+async def _errors_in_words(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Every failure is a :class:`Failure`, whatever raised it."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _failure(error.status, "http", error.reason)
+    except RefusedError as error:
+        log.warning("refused %s: %s", request.path, error.message)
+        return _failure(403, error.code, error.message, error.hint)
+    except DisclusterError as error:
+        return _failure(409, error.code, error.message, error.hint)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _failure(400, "bad-request", f"the request cannot be read: {error}")
+
+
+class MachineApi:
+    """What new and known machines use, over TLS."""
+
+    def __init__(
+        self, *, authority: Authority, tokens: TokenDesk, link: ControlLink, clock: Clock
+    ) -> None:
+        self._authority = authority
+        self._tokens = tokens
+        self._link = link
+        self._clock = clock
+
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[_errors_in_words], client_max_size=_MAXIMUM_BODY)
+        application.add_routes(
+            [
+                web.get("/v1/ca", self._ca),
+                web.post("/v1/join", self._join),
+                web.get("/v1/control", self._link.serve),
+            ]
+        )
+        return application
+
+    async def _ca(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self._authority.certificate, content_type="text/plain")
+
+    async def _join(self, request: web.Request) -> web.Response:
+        join = msgspec.json.decode(await request.read(), type=JoinRequest)
+        host = str(documents.read_value(join.host, HostName, what="host name"))
+        self._tokens.redeem(join.token, host=host, now=self._clock.wall())
+        now = datetime.datetime.fromtimestamp(self._clock.wall(), datetime.UTC)
+        certificate = self._authority.sign_host(join.csr, host, now=now)
+        log.info("%s joined the fleet from %s", host, request.remote, extra={"HOST": host})
+        return _json(JoinAnswer(certificate=certificate, ca=self._authority.certificate))
+
+
+class OperatorApi:
+    """What disclusterctl uses, on the UNIX socket."""
+
+    def __init__(
+        self,
+        *,
+        daemon: MasterDaemon,
+        authority: Authority,
+        tokens: TokenDesk,
+        settings_file: Path,
+        public_url: str,
+        clock: Clock,
+    ) -> None:
+        self._daemon = daemon
+        self._authority = authority
+        self._tokens = tokens
+        self._settings_file = settings_file
+        self._public_url = public_url
+        self._clock = clock
+
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[_errors_in_words], client_max_size=_MAXIMUM_BODY)
+        application.add_routes(
+            [
+                web.get("/v1/status", self._status),
+                web.get("/v1/plan", self._plan),
+                web.get("/v1/plan/diff", self._diff),
+                web.get("/v1/plan/{host}", self._host_plan),
+                web.post("/v1/tokens", self._token),
+            ]
+        )
+        return application
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return _json(self._daemon.status())
+
+    async def _plan(self, _request: web.Request) -> web.Response:
+        return _yaml(fleet_plan_to_yaml(self._fleet()))
+
+    async def _host_plan(self, request: web.Request) -> web.Response:
+        fleet, host = self._fleet(), request.match_info["host"]
+        if host not in fleet.hosts:
+            known = ", ".join(sorted(fleet.hosts)) or "none"
+            return _failure(
+                404, "no-such-host", f"no host {host!r} in the plan", f"hosts in it: {known}"
+            )
+        return _yaml(host_plan_to_yaml(host_plan(fleet, host, paced_hosts(fleet))))
+
+    async def _diff(self, _request: web.Request) -> web.Response:
+        # The settings as they stand on disk now, so that an edit can be tried before a restart.
+        edited = settings.load(self._settings_file, MasterSettings)
+        return _json(self._daemon.diff(edited))
+
+    async def _token(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=TokenRequest)
+        if wanted.host is not None:
+            documents.read_value(wanted.host, HostName, what="host name")
+        if not 1 <= wanted.ttl <= 30 * 86_400:
+            return _failure(400, "bad-request", "a token lives between 1 second and 30 days")
+        token = self._tokens.create(host=wanted.host, ttl=wanted.ttl, now=self._clock.wall())
+        host = f" --host {wanted.host}" if wanted.host else ""
+        command = (
+            f"discluster-control join {self._public_url} --token {token}"
+            f" --ca-fingerprint {self._authority.fingerprint}{host}"
+        )
+        log.info("made a join token for %s", wanted.host or "any host")
+        return _json(
+            JoinToken(
+                command=command,
+                token=token,
+                ca_fingerprint=self._authority.fingerprint,
+                host=wanted.host,
+                expires_in=wanted.ttl,
+            )
+        )
+
+    def _fleet(self) -> FleetPlan:
+        if self._daemon.fleet is None:
+            raise DisclusterError(
+                f"there is no plan yet: {self._daemon.status().state}", code="no-plan"
+            )
+        return self._daemon.fleet
+
+
+def _yaml(text: str) -> web.Response:
+    return web.Response(text=text, content_type="application/yaml")

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop around planner, ownership and identify lanes: reports in, plans and permits out."""
+
+import asyncio
+import logging
+import time
+
+import msgspec
+
+from discluster.clock import Clock
+from discluster.errors import ConfigurationError
+from discluster.master.changes import describe_changes, describe_reason
+from discluster.master.desk import DiscordDesk
+from discluster.master.hosts import HostBook, HostConnection
+from discluster.master.identify import Lanes
+from discluster.master.ownership import advance, host_plan, identify_slots, paced_hosts
+from discluster.master.planner import HostNeed, plan_fleet
+from discluster.master.settings import MasterSettings
+from discluster.master.status import MasterView, fatal_block, fleet_status
+from discluster.master.store import MasterStore
+from discluster.messages import (
+    ControlToMaster,
+    FleetStatus,
+    Goodbye,
+    GoodbyeSeen,
+    Hello,
+    HostReport,
+    IdentifyStatus,
+    Permit,
+    PermitDenied,
+    PermitRequest,
+    PermitReturned,
+    PermitUsed,
+    PlanDiff,
+    PlanPush,
+    PlanRefused,
+)
+from discluster.notify import Notifier
+from discluster.plan import FleetPlan, HostEntry, IdentifySlots, digest, host_plan_to_yaml
+
+log = logging.getLogger(__name__)
+
+_TICK = 1.0
+_DENIAL_PAUSE = 15.0
+
+
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan is made from; a new plan is made when it changes."""
+
+    shard_count: int
+    gateway_url: str
+    max_concurrency: int
+    pace_after: float
+    needs: dict[str, HostNeed]
+
+
+class MasterDaemon:
+    """Holds what MASTER knows; every word of a host wakes the next pass."""
+
+    def __init__(
+        self,
+        *,
+        settings: MasterSettings,
+        store: MasterStore,
+        discord: DiscordDesk,
+        clock: Clock,
+        notifier: Notifier,
+    ) -> None:
+        """Reads the stored plan.
+
+        Raises:
+            DocumentError, StateError: it is damaged.
+        """
+        self._settings = settings
+        self._store = store
+        self._discord = discord
+        self._clock = clock
+        self._notifier = notifier
+        self._began = clock.monotonic()
+        ends = time.gmtime(clock.wall() + settings.start_wait)
+        self._patience_ends = time.strftime("%H:%M:%S UTC", ends)
+        self._fleet = store.load()
+        self._book = HostBook(clock=clock)
+        self._book.expect(settings.hosts)
+        self._book.expect(self._fleet.hosts if self._fleet else ())
+        # A predecessor may have granted a permit that is used only now.
+        rest = settings.identify_interval if self._fleet is not None else 0.0
+        self._lanes = Lanes(
+            interval=settings.identify_interval,
+            reserve=settings.identify_reserve,
+            rest_until=self._began + rest,
+        )
+        self._lanes.resize(self._fleet.max_concurrency if self._fleet else 1)
+        self._paced = paced_hosts(self._fleet) if self._fleet else ()
+        self._planned_with: Outline | None = None
+        self._wake = asyncio.Event()
+        self._sentence = ""
+
+    # --- what hosts say (see link.Controls) ---
+
+    def host_connected(self, connection: HostConnection, hello: Hello) -> None:
+        known = connection.host in self._book.views()
+        self._book.connect(connection, hello.version, hello.report)
+        log.info(
+            "%s %s, version %s, with plan %d",
+            connection.host,
+            "connected" if known else "joined",
+            hello.version,
+            hello.report.plan_generation,
+            extra={"HOST": connection.host},
+        )
+        self._wake.set()
+
+    def host_heard(self, connection: HostConnection) -> None:
+        self._book.heard(connection)
+
+    def host_said(self, connection: HostConnection, message: ControlToMaster) -> None:
+        now = self._clock.monotonic()
+        if isinstance(message, HostReport):
+            self._book.reported(connection, message)
+        elif isinstance(message, PermitRequest):
+            self._lanes.request(message.shard, connection.host)
+        elif isinstance(message, PermitUsed):
+            # Discord's own count may have come since the last pass.
+            self._lanes.budget = self._discord.budget
+            self._lanes.used(message.shard, now)
+            self._discord.spent(self._lanes.budget)
+        elif isinstance(message, PermitReturned):
+            self._lanes.returned(message.shard)
+        elif isinstance(message, PlanRefused):
+            log.error("%s refused plan %d: %s", connection.host, message.generation, message.errors)
+            self._book.refused_plan(connection, message.errors)
+        elif isinstance(message, Goodbye):
+            self._book.goodbye(connection)
+            connection.send(GoodbyeSeen())
+        self._wake.set()
+
+    def host_gone(self, connection: HostConnection) -> None:
+        if self._book.disconnect(connection):
+            self._lanes.host_lost(connection.host, self._clock.monotonic())
+            unattended = connection.host in self._book.unattended
+            how = "said goodbye; its clusters run on" if unattended else "is out of touch"
+            log.info("%s %s", connection.host, how, extra={"HOST": connection.host})
+        self._wake.set()
+
+    # --- what operators ask ---
+
+    @property
+    def fleet(self) -> FleetPlan | None:
+        return self._fleet
+
+    def status(self) -> FleetStatus:
+        return fleet_status(self._view())
+
+    def diff(self, settings: MasterSettings) -> PlanDiff:
+        """What would change if MASTER planned now with ``settings``.
+
+        Raises:
+            ConfigurationError: there is no plan yet, or no host could take a shard.
+        """
+        if self._fleet is None:
+            raise ConfigurationError(self._waiting_for() or "there is no plan yet", code="no-plan")
+        needs = self._needs(settings)
+        target = plan_fleet(self._fleet.shard_count, needs, self._fleet.hosts)
+        return describe_changes(self._fleet, target)
+
+    # --- the loop ---
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Plans, pushes and grants until ``stop`` is set."""
+        async with asyncio.TaskGroup() as tasks:
+            parts = [
+                tasks.create_task(self._discord.run(self._wake.set)),
+                tasks.create_task(self._feed_watchdog()),
+                tasks.create_task(self._loop()),
+            ]
+            self._notifier.ready()
+            await stop.wait()
+            self._notifier.stopping()
+            for part in parts:
+                part.cancel()
+
+    async def _loop(self) -> None:
+        while True:
+            self._wake.clear()
+            self._pass()
+            pause = self._lanes.next_chance(self._clock.monotonic(), self._clock.wall())
+            await self._woken_within(_TICK if pause is None else min(_TICK, pause))
+
+    async def _woken_within(self, seconds: float) -> None:
+        waits = [
+            asyncio.create_task(self._wake.wait()),
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _pass(self) -> None:
+        """One reconcile pass; it says in a sentence what it did."""
+        told = [self._drop_silent(), self._plan_if_due(), self._advance_ownership()]
+        self._push_plans()
+        self._grant_permits()
+        sentence = "; ".join(words for words in told if words) or self.status().state
+        if sentence != self._sentence:
+            generation = self._fleet.generation if self._fleet else None
+            log.info("%s", sentence, extra={"GENERATION": generation})
+        self._sentence = sentence
+        self._notifier.status(sentence)
+
+    def _drop_silent(self) -> str:
+        silent = self._book.silent_connections(self._settings.lease)
+        for connection in silent:
+            connection.close(f"nothing was heard for {self._settings.lease:g} s")
+        return f"{', '.join(c.host for c in silent)} fell silent" if silent else ""
+
+    def _plan_if_due(self) -> str:
+        if self._waiting_for() is not None:
+            return ""
+        outline = self._outline()
+        if outline is None or outline == self._planned_with:
+            return ""
+        try:
+            target = plan_fleet(
+                outline.shard_count, outline.needs, self._fleet.hosts if self._fleet else {}
+            )
+        except ConfigurationError as error:
+            return f"cannot plan: {error.render()}"
+        self._planned_with = outline
+        return self._plan(outline, target)
+
+    def _outline(self) -> Outline | None:
+        """What a plan is made from now; None while something is not known."""
+        before, discord = self._fleet, self._discord
+        # The count of a running fleet never changes by itself.
+        count = before.shard_count if before else discord.shard_count
+        gateway = discord.gateway_url or (before.gateway_url if before else None)
+        lanes = discord.max_concurrency or (before.max_concurrency if before else 1)
+        if count is None or gateway is None:
+            return None
+        return Outline(
+            shard_count=count,
+            gateway_url=gateway,
+            max_concurrency=lanes,
+            pace_after=self._settings.pace_after,
+            needs=self._needs(self._settings),
+        )
+
+    def _plan(self, outline: Outline, target: dict[str, HostEntry]) -> str:
+        before = self._fleet
+        fleet = FleetPlan(
+            generation=before.generation if before else 0,
+            shard_count=outline.shard_count,
+            gateway_url=outline.gateway_url,
+            max_concurrency=outline.max_concurrency,
+            pace_after=outline.pace_after,
+            reason=before.reason if before else "",
+            hosts=target,
+            granted=before.granted if before else {},
+            sessions=before.sessions if before else {},
+        )
+        if fleet == before:
+            return ""
+        reason = describe_reason(before, fleet)
+        # Ownership is settled before anything is stored or pushed: a shard is granted, or it is
+        # not in a host's plan.
+        step = advance(msgspec.structs.replace(fleet, reason=reason), self._book.reports())
+        generation = max(step.fleet.generation, fleet.generation + 1)
+        self._adopt(msgspec.structs.replace(step.fleet, generation=generation))
+        return f"planned generation {generation}: {reason}"
+
+    def _adopt(self, fleet: FleetPlan) -> None:
+        self._store.save(fleet)
+        self._fleet = fleet
+        self._paced = paced_hosts(fleet)
+        self._lanes.resize(fleet.max_concurrency)
+
+    def _advance_ownership(self) -> str:
+        if self._fleet is None:
+            return ""
+        step = advance(self._fleet, self._book.reports())
+        if not step.changed:
+            return ""
+        self._adopt(step.fleet)
+        told = []
+        if step.withdrawn:
+            told.append(f"withdrawing {len(step.withdrawn)} shards")
+        if step.granted:
+            told.append(f"granted {len(step.granted)} shards")
+        return ", ".join(told)
+
+    def _push_plans(self) -> None:
+        if self._fleet is None:
+            return
+        for connection in self._book.connections:
+            if connection.pushed_generation < self._fleet.generation:
+                text = host_plan_to_yaml(host_plan(self._fleet, connection.host, self._paced))
+                connection.send(
+                    PlanPush(generation=self._fleet.generation, sha256=digest(text), text=text)
+                )
+                connection.pushed_generation = self._fleet.generation
+                self._book.refused_plan(connection, None)
+
+    def _grant_permits(self) -> None:
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        self._lanes.budget = self._discord.budget
+        self._lanes.blocked = fatal_block(self._book.reports())
+        self._lanes.set_away(self._away_slots())
+        by_host = {connection.host: connection for connection in self._book.connections}
+        if (refusal := self._lanes.refusal(wall)) is not None:
+            for waiting in self._lanes.dismiss():
+                if waiting.host in by_host:
+                    by_host[waiting.host].send(
+                        PermitDenied(shard=waiting.shard, reason=refusal, retry_after=_DENIAL_PAUSE)
+                    )
+            return
+        for grant in self._lanes.grants(now, wall):
+            by_host[grant.host].send(Permit(shard=grant.shard))
+
+    def _away_slots(self) -> list[IdentifySlots]:
+        if self._fleet is None:
+            return []
+        # What a host used of its slot just before it connected still counts.
+        ours = self._book.paced_by_us(self._settings.identify_interval)
+        return [
+            identify_slots(self._fleet, host, self._paced)
+            for host in self._paced
+            if host not in ours
+        ]
+
+    # --- what this MASTER waits for ---
+
+    def _needs(self, settings: MasterSettings) -> dict[str, HostNeed]:
+        """All hosts that are connected, and those that have shards already: they keep them."""
+        names = set(self._book.connected)
+        if self._fleet is not None:
+            names |= {host for host, entry in self._fleet.hosts.items() if entry.clusters}
+        needs = {}
+        for name in sorted(names):
+            own = settings.hosts.get(name)
+            size = own.shards_per_cluster if own else None
+            needs[name] = HostNeed(
+                weight=own.weight if own else 1.0,
+                shards_per_cluster=size or settings.shards_per_cluster,
+            )
+        return needs
+
+    def _waiting_for(self) -> str | None:
+        """Why nothing is planned now, in words."""
+        expected = set(self._fleet.hosts if self._fleet else self._settings.hosts)
+        missing = sorted(expected - self._book.connected - self._book.unattended)
+        patient = self._clock.monotonic() - self._began < self._settings.start_wait
+        if missing and patient:
+            return f"waiting for {', '.join(missing)}, until {self._patience_ends} at the latest"
+        if self._fleet is not None:
+            return None
+        if not self._book.connected:
+            return "waiting for the first host to connect"
+        if not expected and patient:
+            return (
+                f"waiting for hosts until {self._patience_ends}: master.yaml does not list the"
+                " hosts to expect"
+            )
+        return self._discord.waiting_for
+
+    def _view(self) -> MasterView:
+        lanes, budget, wall = self._lanes, self._lanes.budget, self._clock.wall()
+        needs = self._needs(self._settings)
+        return MasterView(
+            fleet=self._fleet,
+            hosts=self._book.views(),
+            shards_per_cluster={name: need.shards_per_cluster for name, need in needs.items()},
+            weights={name: need.weight for name, need in needs.items()},
+            identify=IdentifyStatus(
+                max_concurrency=self._fleet.max_concurrency if self._fleet else 1,
+                waiting=lanes.waiting,
+                total=budget.total if budget else None,
+                remaining=budget.remaining if budget else None,
+                reset_after=max(0.0, budget.resets_at - wall) if budget else None,
+                blocked=lanes.refusal(wall),
+            ),
+            waiting_for=self._waiting_for(),
+            recommended=self._discord.recommended,
+            discord_trouble=self._discord.trouble,
+            uptime=self._clock.monotonic() - self._began,
+        )
+
+    async def _feed_watchdog(self) -> None:
+        interval = self._notifier.watchdog_interval
+        while interval is not None:
+            self._notifier.watchdog()
+            await self._clock.sleep(interval)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What MASTER knows from Discord, and when it asks: at the start, then seldom."""
+
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from discluster.clock import Clock
+from discluster.errors import CredentialError, DisclusterError, DiscordError, UnavailableError
+from discluster.master.discord import GatewayBot, RetryLaterError
+from discluster.master.identify import Budget
+from discluster.master.settings import MasterSettings
+from discluster.master.store import MasterStore, Remembered
+from discluster.messages import Trouble
+
+log = logging.getLogger(__name__)
+
+_DEFAULT_GATEWAY: Final = "wss://gateway.discord.gg"
+_DAY: Final = 86_400.0
+_ASK_AGAIN_AFTER: Final = 3600.0
+_LONGEST_PAUSE: Final = 300.0
+
+
+class DiscordDesk:
+    """Shard count, gateway, lanes and budget: from the settings where fixed, else from Discord."""
+
+    def __init__(
+        self,
+        *,
+        settings: MasterSettings,
+        store: MasterStore,
+        fetch: Callable[[], Awaitable[GatewayBot]],
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        """``fetch``: asks Discord once; raises as :func:`fetch_gateway_bot`, or CredentialError."""
+        self._settings = settings
+        self._store = store
+        self._fetch = fetch
+        self._clock = clock
+        self._rng = rng
+        self._answer: GatewayBot | None = None
+        self._error: DisclusterError | None = None
+        remembered = store.remembered()
+        self._budget = remembered.budget
+        self.recommended: int | None = remembered.recommended
+
+    @property
+    def budget(self) -> Budget | None:
+        """What is left of the session starts; refilled when its time has come, even while Discord
+        cannot be asked: the count must go on.
+        """
+        budget, wall = self._budget, self._clock.wall()
+        if budget is None or wall < budget.resets_at:
+            return budget
+        days = math.floor((wall - budget.resets_at) / _DAY) + 1
+        return Budget(
+            total=budget.total, remaining=budget.total, resets_at=budget.resets_at + days * _DAY
+        )
+
+    @property
+    def shard_count(self) -> int | None:
+        """For a new fleet."""
+        fixed = self._settings.shard_count
+        if fixed != "auto":
+            return fixed
+        return self._answer.shards if self._answer else None
+
+    @property
+    def gateway_url(self) -> str | None:
+        """Where clusters identify; None: not known (any more), keep what the plan says."""
+        if self._settings.gateway_url is not None:
+            return self._settings.gateway_url
+        if self._answer is not None:
+            return self._answer.url.rstrip("/")
+        return _DEFAULT_GATEWAY if self._settings.shard_count != "auto" and self._error else None
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """Identify lanes; None: not known (any more), keep what the plan says."""
+        fixed = self._settings.max_concurrency
+        if fixed != "auto":
+            return fixed
+        return self._answer.session_start_limit.max_concurrency if self._answer else None
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why a new fleet cannot be planned yet, in words."""
+        if self.shard_count is not None and self.gateway_url is not None:
+            return None
+        if self._error is None:
+            return "asking Discord for the recommended shard count"
+        return f"cannot plan without a shard count: {self._error.message}"
+
+    @property
+    def trouble(self) -> Trouble | None:
+        if self._error is None:
+            return None
+        fatal = isinstance(self._error, (DiscordError, CredentialError))
+        return Trouble(
+            severity="error" if fatal or self.waiting_for else "warning",
+            text=self._error.message,
+            hint=self._error.hint,
+        )
+
+    def spent(self, budget: Budget | None) -> None:
+        """An identify was used: ``budget`` is what is left."""
+        if budget is not None and budget != self._budget:
+            self._budget = budget
+            self._remember()
+
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """Asks until Discord answers, then once an hour and when the budget was refilled."""
+        pause = 1.0
+        while True:
+            try:
+                self._take(await self._fetch())
+                pause, wait = 1.0, self._until_next()
+            except (DiscordError, CredentialError) as error:
+                # Asking again with a rejected token gets the machine's address banned.
+                log.error("%s", error.render())
+                self._error = error
+                on_change()
+                return
+            except RetryLaterError as error:
+                self._complain(error)
+                wait = error.after + self._rng.random()
+            except UnavailableError as error:
+                self._complain(error)
+                wait = pause * (0.5 + self._rng.random())
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            on_change()
+            await self._clock.sleep(wait)
+
+    def _complain(self, error: UnavailableError) -> None:
+        if self._error is None or self._error.message != error.message:
+            log.warning("%s", error.render())
+        self._error = error
+
+    def _take(self, answer: GatewayBot) -> None:
+        limit = answer.session_start_limit
+        after = limit.reset_after / 1000 if limit.reset_after > 0 else _DAY
+        self._answer, self._error = answer, None
+        self.recommended = answer.shards
+        self._budget = Budget(
+            total=limit.total, remaining=limit.remaining, resets_at=self._clock.wall() + after
+        )
+        log.info(
+            "Discord recommends %d shards; %d of %d session starts left, %d at a time",
+            answer.shards,
+            limit.remaining,
+            limit.total,
+            limit.max_concurrency,
+        )
+        self._remember()
+
+    def _until_next(self) -> float:
+        budget = self._budget
+        refill = budget.resets_at - self._clock.wall() if budget else _ASK_AGAIN_AFTER
+        return min(max(refill + 5.0, 60.0), _ASK_AGAIN_AFTER)
+
+    def _remember(self) -> None:
+        self._store.remember(Remembered(budget=self._budget, recommended=self.recommended))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MASTER's end of the connections to the CONTROLs: ``wss://MASTER/v1/control``.
+
+The name of a host is the one in its certificate, which TLS verified against the fleet's authority;
+what a message says about that does not count.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final, Protocol
+
+from aiohttp import WSMsgType, web
+
+from discluster import __version__
+from discluster.errors import ProtocolError
+from discluster.master.hosts import HostConnection
+from discluster.messages import (
+    PROTOCOL,
+    ControlToMaster,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Rejected,
+    Welcome,
+    control_to_master,
+    decode,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+_MAX_MESSAGE: Final = 64 * 1024 * 1024
+_HELLO_TIMEOUT: Final = 10.0
+_SEND_TIMEOUT: Final = 10.0
+
+
+class Controls(Protocol):
+    """What the link tells MASTER's loop."""
+
+    def host_connected(self, connection: HostConnection, hello: Hello) -> None: ...
+
+    def host_heard(self, connection: HostConnection) -> None: ...
+
+    def host_said(self, connection: HostConnection, message: ControlToMaster) -> None: ...
+
+    def host_gone(self, connection: HostConnection) -> None: ...
+
+
+class ControlLink:
+    """Serves the WebSocket route."""
+
+    def __init__(self, controls: Controls, *, ping_interval: float, lease: float) -> None:
+        self._controls = controls
+        self._ping_interval = ping_interval
+        self._lease = lease
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """One connection of a CONTROL, until it ends."""
+        socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, timeout=2.0)
+        await socket.prepare(request)
+        host = certified_host(request)
+        if host is None:
+            await self._reject(socket, "no-certificate", "it showed no certificate of this fleet")
+            return socket
+        try:
+            hello = await self._greeting(socket, host)
+        except (ProtocolError, TimeoutError) as error:
+            reason = str(error) or "it did not say hello in time"
+            log.warning("refused a connection of %s: %s", host, reason)
+            await self._reject(socket, "protocol", reason)
+            return socket
+        await self._attend(socket, host, hello)
+        return socket
+
+    async def _greeting(self, socket: web.WebSocketResponse, host: str) -> Hello:
+        async with asyncio.timeout(_HELLO_TIMEOUT):
+            received = await socket.receive()
+        if received.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+            raise ProtocolError("it left without a word")
+        hello = decode(control_to_master, received.data, peer=host)
+        if not isinstance(hello, Hello):
+            raise ProtocolError("its first message must be hello")
+        if hello.protocol != PROTOCOL:
+            raise ProtocolError(
+                f"{host} speaks protocol {hello.protocol} (version {hello.version}), MASTER"
+                f" {PROTOCOL} ({__version__}): install the same version on both"
+            )
+        return hello
+
+    async def _reject(self, socket: web.WebSocketResponse, code: str, reason: str) -> None:
+        with contextlib.suppress(OSError):
+            await socket.send_bytes(encode(Rejected(code=code, reason=reason)))
+        await socket.close(code=4000)
+
+    async def _attend(self, socket: web.WebSocketResponse, host: str, hello: Hello) -> None:
+        ended = asyncio.Event()
+        farewell: list[Message] = []
+
+        def close(reason: str) -> None:
+            farewell.append(Rejected(code="closed", reason=reason))
+            ended.set()
+
+        connection = HostConnection(host, close)
+        connection.send(
+            Welcome(
+                protocol=PROTOCOL,
+                version=__version__,
+                ping_interval=self._ping_interval,
+                lease=self._lease,
+            )
+        )
+        self._controls.host_connected(connection, hello)
+        parts = [
+            asyncio.create_task(self._read(socket, connection)),
+            asyncio.create_task(self._write(socket, connection)),
+            asyncio.create_task(self._ping(connection)),
+            asyncio.create_task(ended.wait()),
+        ]
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for part in parts:
+                part.cancel()
+            for outcome in await asyncio.gather(*parts, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.warning("the connection of %s ends: %s", host, outcome)
+            self._controls.host_gone(connection)
+        if farewell:
+            with contextlib.suppress(OSError):
+                await socket.send_bytes(encode(farewell[0]))
+        await socket.close()
+
+    async def _read(self, socket: web.WebSocketResponse, connection: HostConnection) -> None:
+        async for received in socket:
+            if received.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+                return
+            message = decode(control_to_master, received.data, peer=connection.host)
+            self._controls.host_heard(connection)
+            if isinstance(message, Ping):
+                connection.send(Pong(number=message.number))
+            elif not isinstance(message, Pong):
+                self._controls.host_said(connection, message)
+
+    async def _write(self, socket: web.WebSocketResponse, connection: HostConnection) -> None:
+        while True:
+            message = await connection.outbox.get()
+            # A host that does not read must not hold its queue for ever.
+            async with asyncio.timeout(_SEND_TIMEOUT):
+                await socket.send_bytes(encode(message))
+
+    async def _ping(self, connection: HostConnection) -> None:
+        number = 0
+        while True:
+            await asyncio.sleep(self._ping_interval)
+            number += 1
+            connection.send(Ping(number=number))
+
+
+def certified_host(request: web.Request) -> str | None:
+    """The host name in the client's certificate, None if it showed none."""
+    transport = request.transport
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    if not certificate:
+        return None
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    return names[0] if len(names) == 1 else None

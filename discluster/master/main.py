@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of ``discluster-master``."""
+
+import argparse
+import asyncio
+import datetime
+import os
+import random
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from discluster import __version__, logs
+from discluster.clock import SystemClock
+from discluster.errors import DisclusterError, UnavailableError
+from discluster.master.api import MachineApi, OperatorApi
+from discluster.master.authority import Authority
+from discluster.master.daemon import MasterDaemon
+from discluster.master.desk import DiscordDesk
+from discluster.master.discord import GatewayBot, fetch_gateway_bot
+from discluster.master.link import ControlLink
+from discluster.master.settings import MasterSettings
+from discluster.master.store import MasterStore
+from discluster.master.tokens import TokenDesk
+from discluster.notify import SystemdNotifier
+from discluster.secret import read_token
+from discluster.service import report_error, run_service
+from discluster.settings import load
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="discluster-master",
+        description="Balances the shards of a Discord bot over the machines of a fleet.",
+        epilog="Exit status: 0 stopped; 69 an address is taken; 74 state on disk; 78 settings.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/discluster/master.yaml"),
+        help="settings file (default: %(default)s)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    try:
+        settings = load(arguments.config, MasterSettings)
+    except DisclusterError as error:
+        return report_error(error)
+    logs.set_up("discluster-master", settings.log_level)
+    return run_service(lambda stop: _serve(settings, arguments.config, stop))
+
+
+async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) -> None:
+    clock = SystemClock()
+    now = datetime.datetime.fromtimestamp(clock.wall(), datetime.UTC)
+    store = MasterStore(settings.own_state, keep=settings.history)
+    daemon = MasterDaemon(
+        settings=settings,
+        store=store,
+        discord=DiscordDesk(
+            settings=settings,
+            store=store,
+            fetch=lambda: _ask_discord(settings),
+            clock=clock,
+            rng=random.Random(),
+        ),
+        clock=clock,
+        notifier=SystemdNotifier(),
+    )
+    authority = Authority(settings.own_state / "ca", now=now)
+    tokens = TokenDesk(settings.own_state / "tokens.json")
+    link = ControlLink(daemon, ping_interval=settings.ping_interval, lease=settings.lease)
+    names = certificate_names(settings)
+    machines = MachineApi(authority=authority, tokens=tokens, link=link, clock=clock)
+    operators = OperatorApi(
+        daemon=daemon,
+        authority=authority,
+        tokens=tokens,
+        settings_file=config,
+        public_url=public_url(settings, names),
+        clock=clock,
+    )
+    async with AsyncExitStack() as stack:
+        tcp = await _runner(stack, machines.application())
+        await _listen_tcp(tcp, settings, authority, names, now)
+        unix = await _runner(stack, operators.application())
+        await _listen_unix(unix, settings.socket)
+        await daemon.run(stop)
+
+
+async def _ask_discord(settings: MasterSettings) -> GatewayBot:
+    # Read at each call: the token can be mended while MASTER waits for it.
+    return await fetch_gateway_bot(settings.discord_api, read_token(os.environ))
+
+
+async def _runner(stack: AsyncExitStack, application: web.Application) -> web.AppRunner:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+async def _listen_tcp(
+    runner: web.AppRunner,
+    settings: MasterSettings,
+    authority: Authority,
+    names: Sequence[str],
+    now: datetime.datetime,
+) -> None:
+    host, port = settings.address
+    context = authority.server_context(names, now=now)
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen on {settings.listen}: {_reason(error)}",
+            hint=f"another program has the port ('ss -ltnp sport = :{port}' tells which), or the"
+            " address is not one of this machine's; see 'listen' in master.yaml",
+        ) from None
+
+
+async def _listen_unix(runner: web.AppRunner, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        path.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(path)).start()
+        path.chmod(0o660)
+    except OSError as error:
+        raise UnavailableError(
+            f"{path}: the socket for disclusterctl cannot be made: {error.strerror}",
+            hint="the directory must exist and belong to MASTER's user"
+            " (systemd-tmpfiles --create makes /run/discluster)",
+        ) from None
+
+
+def _reason(error: OSError) -> str:
+    """Without asyncio's prose; a name that does not resolve has no errno of its own."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error.strerror or error)
+
+
+def certificate_names(settings: MasterSettings) -> list[str]:
+    """Every name in MASTER's certificate: the operator's first."""
+    own = [socket.gethostname().lower(), socket.getfqdn().lower()]
+    return list(dict.fromkeys([*settings.names, *own, "localhost", "127.0.0.1", "::1"]))
+
+
+def public_url(settings: MasterSettings, names: Sequence[str]) -> str:
+    """What a new machine is told to dial."""
+    if settings.public_url is not None:
+        return settings.public_url.rstrip("/")
+    name = f"[{names[0]}]" if ":" in names[0] else names[0]
+    return f"https://{name}:{settings.address[1]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of MASTER: /etc/discluster/master.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from discluster.documents import Rule
+from discluster.plan import MAXIMUM_SHARDS, MAXIMUM_SHARDS_PER_CLUSTER, GatewayUrl, HostName
+from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
+
+TITLE: Final = "Settings of MASTER, the service that balances the shards over the machines."
+
+_HttpsUrl = Annotated[
+    str, Rule(pattern=r"https://[^\s/?#]+/?", pattern_says="of the form https://HOST:PORT")
+]
+_CertificateName = Annotated[
+    str,
+    Rule(
+        pattern=r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*",
+        pattern_says="a DNS name or an IP address",
+    ),
+]
+
+
+class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is special about one host."""
+
+    weight: Annotated[
+        float,
+        Setting(
+            "Share of the shards that this host gets, relative to the others",
+            minimum=0,
+            maximum=1_000_000,
+        ),
+    ] = 1.0
+    shards_per_cluster: Annotated[
+        Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS_PER_CLUSTER)] | None,
+        Setting("Shards in one cluster process of this host; null takes the fleet's number"),
+    ] = None
+
+
+class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """See the help of each setting."""
+
+    listen: Annotated[
+        str,
+        Setting(
+            "Address and port for the CONTROLs; [::]:7443 listens on IPv6 as well",
+            pattern=r"[^\s]+:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}"
+            r"|655[0-2][0-9]|6553[0-5])",
+            pattern_says="of the form ADDRESS:PORT",
+        ),
+    ] = "0.0.0.0:7443"
+    names: Annotated[
+        tuple[_CertificateName, ...],
+        Setting(
+            "DNS names and IP addresses under which the CONTROLs reach MASTER; they go into its"
+            " certificate, besides the machine's host name and the loopback addresses",
+            example="names: [master.example.net, 192.0.2.10]",
+        ),
+    ] = ()
+    public_url: Annotated[
+        _HttpsUrl | None,
+        Setting(
+            "Address that 'disclusterctl token create' prints; null makes it from the first of"
+            " 'names', or the host name, and the port of 'listen'"
+        ),
+    ] = None
+    discord_api: Annotated[
+        str,
+        Setting(
+            "Discord's API, asked for the recommended shard count and nothing else",
+            pattern=r"https?://[^\s?#]+",
+            pattern_says="an http:// or https:// address",
+        ),
+    ] = "https://discord.com/api/v10"
+    gateway_url: Annotated[
+        GatewayUrl | None, Setting("Discord's gateway; null takes the address that Discord tells")
+    ] = None
+    shard_count: Annotated[
+        Literal["auto"] | Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS)],
+        Setting(
+            "Shards of the bot; auto takes Discord's recommendation when the fleet first starts."
+            " The count of a running fleet never changes by itself"
+        ),
+    ] = "auto"
+    max_concurrency: Annotated[
+        Literal["auto"] | Annotated[int, Rule(minimum=1)],
+        Setting("Identify lanes; auto takes what Discord tells"),
+    ] = "auto"
+    shards_per_cluster: Annotated[
+        int,
+        Setting(
+            "Shards in one cluster process, where a host sets no other number",
+            minimum=1,
+            maximum=MAXIMUM_SHARDS_PER_CLUSTER,
+        ),
+    ] = 16
+    hosts: Annotated[
+        dict[HostName, HostSettings],
+        Setting(
+            "The hosts that MASTER waits for when the fleet first starts, and what is special"
+            " about each. A host that joins without being listed gets weight 1",
+            example="hosts:\n  alpha: {weight: 2, shards_per_cluster: 8}\n  beta: {weight: 1}",
+        ),
+    ] = {}
+    start_wait: Annotated[
+        float,
+        Setting(
+            "How long MASTER waits for hosts, at the fleet's first start and after its own restart,"
+            " before it plans with those that are there",
+            unit="seconds",
+            minimum=0,
+        ),
+    ] = 45.0
+    lease: Annotated[
+        float,
+        Setting("Silence after which a connected host counts as silent", unit="seconds", minimum=1),
+    ] = 30.0
+    ping_interval: Annotated[
+        float, Setting("Pause between two pings to a host", unit="seconds", minimum=0.1)
+    ] = 5.0
+    identify_interval: Annotated[
+        float,
+        Setting(
+            "Time between two identifies of one lane, counted from the use of the first;"
+            " Discord wants 5",
+            unit="seconds",
+            minimum=0.1,
+        ),
+    ] = 5.25
+    identify_reserve: Annotated[
+        float,
+        Setting(
+            "Part of Discord's daily session starts that MASTER never spends",
+            unit="of the total",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.1
+    history: Annotated[int, Setting("Old plans that are kept on disk", minimum=1)] = 100
+    state_directory: StateDirectory = "/var/lib/discluster"
+    runtime_directory: RuntimeDirectory = "/run/discluster"
+    log_level: LogLevel = "info"
+
+    @property
+    def pace_after(self) -> float:
+        """Seconds after which a host without MASTER can be sure that MASTER knows: the lease, the
+        pings' rhythm in which it is looked at, and the use of what was granted last.
+        """
+        return self.lease + self.ping_interval + self.identify_interval
+
+    @property
+    def own_state(self) -> Path:
+        return Path(self.state_directory) / "master"
+
+    @property
+    def socket(self) -> Path:
+        return Path(self.runtime_directory) / "master.sock"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``listen``."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)

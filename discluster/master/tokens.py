@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Join tokens: single-use, short-lived, stored as hashes, bound to a host name if asked."""
+
+import hashlib
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from discluster.errors import RefusedError, StateError
+from discluster.files import read_if_there, write_atomically
+
+
+class StoredToken(msgspec.Struct, frozen=True, kw_only=True):
+    """``sha256``: of the token, in hex. ``expires``: wall clock, seconds."""
+
+    sha256: str
+    expires: float
+    host: str | None = None
+
+
+class TokenDesk:
+    """Makes tokens and takes each once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def create(self, *, host: str | None, ttl: float, now: float) -> str:
+        """A new token, for ``ttl`` seconds from ``now`` (wall clock)."""
+        token = secrets.token_hex(24)
+        stored = StoredToken(sha256=_hash(token), expires=now + ttl, host=host)
+        self._save([*(t for t in self._load() if t.expires > now), stored])
+        return token
+
+    def redeem(self, token: str, *, host: str, now: float) -> None:
+        """Uses up ``token`` for ``host``.
+
+        Raises:
+            RefusedError: unknown, used, expired, or for another host.
+        """
+        hint = "make a new one on MASTER's machine: disclusterctl token create --host " + host
+        tokens = self._load()
+        found = next((t for t in tokens if secrets.compare_digest(t.sha256, _hash(token))), None)
+        if found is None:
+            raise RefusedError(
+                "the join token is unknown or was used already", hint=hint, code="token-unknown"
+            )
+        if found.expires <= now:
+            raise RefusedError("the join token has expired", hint=hint, code="token-expired")
+        if found.host is not None and found.host != host:
+            raise RefusedError(
+                f"the join token is for another host than {host}", hint=hint, code="token-host"
+            )
+        # Gone before the certificate is made: a crash in between costs a token, not a second use.
+        self._save([t for t in tokens if t is not found])
+
+    def _load(self) -> list[StoredToken]:
+        text = read_if_there(self._path)
+        try:
+            return msgspec.json.decode(text, type=list[StoredToken]) if text else []
+        except msgspec.DecodeError as error:
+            raise StateError(
+                f"{self._path}: cannot be read: {error}", hint="remove it; its tokens are lost"
+            ) from None
+
+    def _save(self, tokens: list[StoredToken]) -> None:
+        write_atomically(self._path, msgspec.json.encode(tokens), mode=0o600)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

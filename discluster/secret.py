@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A secret that cannot be printed by accident, and where the bot token comes from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, final
+
+from discluster.errors import CredentialError
+
+TOKEN_CREDENTIAL: Final = "discluster.token"
+_HINT: Final = (
+    "put the bot token into /etc/credstore/discluster.token (mode 0600), or encrypted with "
+    "'systemd-creds encrypt --name=discluster.token - /etc/credstore.encrypted/discluster.token', "
+    "then restart the unit"
+)
+
+
+@final
+class Secret:
+    """Wraps a text; repr, str and format show ``***``. Only :meth:`reveal` gives it away."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself: for the Authorization header and the IDENTIFY and RESUME payloads."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret cannot be pickled")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._value))
+
+
+def read_token(environ: Mapping[str, str]) -> Secret:
+    """The bot token out of systemd's credential directory (``$CREDENTIALS_DIRECTORY``).
+
+    A trailing newline and a leading ``Bot `` are taken off; nothing else about a token is assumed,
+    it is opaque (Discord: Reference, Authentication).
+
+    Raises:
+        CredentialError: absent, unreadable, empty, or not printable ASCII without blanks.
+    """
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise CredentialError(
+            "no bot token: systemd handed over no credential 'discluster.token'", hint=_HINT
+        )
+    path = Path(directory) / TOKEN_CREDENTIAL
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise CredentialError(f"no bot token: {path} does not exist", hint=_HINT) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not ASCII text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise CredentialError(
+            f"{path}: the bot token cannot be read: {reason}", hint=_HINT
+        ) from None
+    if text == "Bot" or text.startswith("Bot "):
+        text = text.removeprefix("Bot").strip()
+    if not text or not text.isprintable() or " " in text:
+        raise CredentialError(
+            f"{path}: this cannot be a bot token: "
+            + ("the file is empty" if not text else "it holds blanks or control characters"),
+            hint=_HINT,
+        )
+    return Secret(text)

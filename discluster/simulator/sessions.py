@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gateway sessions: sequence numbers, the replay buffer, what was acknowledged. No I/O.
+
+A session outlives its connections. What it should receive is put into its buffer; the connection
+that is attached to it, if any, sends from there. So live events, a replay and a stalled reader
+are one mechanism.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from discluster.simulator.intents import Intent
+from discluster.simulator.ledger import Shard
+from discluster.simulator.templates import AnyTemplate
+
+Entry = tuple[AnyTemplate, int, int]
+"""Template, guild id, count: rendered when it is sent, so that a long buffer stays small."""
+
+Parameters = tuple[str | None, str | None, str | None]
+"""`v`, `encoding` and `compress` of a connection's query."""
+
+RESUMABLE_PARAMETERS: Final = ("v", "encoding", "compress")
+
+
+def parameters(query: dict[str, str]) -> Parameters:
+    """The part of a connection's query that a RESUME must repeat."""
+    return query.get("v"), query.get("encoding"), query.get("compress")
+
+
+class SentLog:
+    """The newest `limit` counted events of one shard: guild, count and sequence."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values = array("Q")
+
+    def add(self, guild: int, count: int, seq: int) -> None:
+        """Remember one event."""
+        values = self._values
+        values.extend((guild, count, seq))
+        if len(values) >= 6 * self._limit:
+            del values[: len(values) - 3 * self._limit]
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        values = self._values[-3 * self._limit :]
+        return zip(values[0::3], values[1::3], values[2::3], strict=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """What is settled when a session starts. `bot`: index of its token."""
+
+    id: str
+    bot: int
+    shard: Shard
+    sharded: bool
+    intents: int
+    parameters: Parameters
+    edge: str
+    resume_url: str
+    since: float
+
+
+class Session:
+    """One session. `seq` is the last that was given out, READY's is 1."""
+
+    def __init__(self, facts: SessionFacts, *, replay_events: int, sent: SentLog) -> None:
+        self.facts = facts
+        self.seq = 0
+        self.acknowledged = 0
+        self.guilds = 0
+        self.streaming = False
+        self.connection: int | None = None
+        self.ended: str | None = None
+        self.content = bool(facts.intents & Intent.MESSAGE_CONTENT)
+        self._replay_events = replay_events
+        self._sent = sent
+        self._entries: list[Entry] = []
+        self._first = 1  # sequence of _entries[0]
+
+    def append(self, template: AnyTemplate, guild: int = 0, count: int = 0) -> int:
+        """Give the next sequence to a dispatch; returns it."""
+        self.seq += 1
+        self._entries.append((template, guild, count))
+        if template.counted:
+            self._sent.add(guild, count, self.seq)
+        # Besides what a RESUME may ask for, the guilds of a session that just began: they are
+        # all put in at once, and its connection needs time to send them.
+        kept = self._replay_events + self.guilds + 1
+        if len(self._entries) >= 2 * kept:
+            dropped = len(self._entries) - kept
+            del self._entries[:dropped]
+            self._first += dropped
+        return self.seq
+
+    def replayable(self, seq: int) -> bool:
+        """Whether a RESUME may ask for everything after `seq`."""
+        return self.seq - seq <= self._replay_events
+
+    def holds(self, seq: int) -> bool:
+        """Whether everything after `seq` is still in the buffer."""
+        return seq + 1 >= self._first
+
+    def payloads(self, after: int, limit: int) -> list[bytes]:
+        """Up to `limit` rendered dispatches that follow `after`; it must be held."""
+        start = after + 1 - self._first
+        content = self.content
+        return [
+            template.render(seq, guild, count, content)
+            for seq, (template, guild, count) in enumerate(
+                self._entries[start : start + limit], after + 1
+            )
+        ]
+
+    def acknowledge(self, seq: int) -> None:
+        """The client said that it has seen everything up to `seq`."""
+        self.acknowledged = max(self.acknowledged, min(seq, self.seq))
+
+    def forget(self) -> None:
+        """Drop the replay buffer of a session that has ended."""
+        self._first += len(self._entries)
+        self._entries.clear()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Dispatches that the client has not yet said it has seen."""
+        return self.seq - self.acknowledged

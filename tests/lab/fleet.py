@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fleet on lab machines: MASTER, CONTROLs, and a simulated Discord, all out of the package.
+
+The scenario tests drive it through the same interface as the fleet on loopback.
+"""
+
+import asyncio
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, Final, final
+
+import yaml
+
+from discluster.simulator.client import SimulatorClient
+from tests.lab.commands import Completed, LabError, wait_until
+from tests.lab.machines import Lab, Machine
+
+TOKEN: Final = "lab-token"
+MASTER: Final = "master"
+DISCORD: Final = "discord"
+API_PORT: Final = 8080
+GATEWAY_PORT: Final = 8081
+CONTROL_SOCKET: Final = "/run/simulator.sock"
+CLUSTER_UNITS: Final = "discluster-cluster@*.service"
+# Seconds that MASTER waits longer than Discord asks for, as its default does (5.25 for 5): the time
+# from the writing of an IDENTIFY to its arrival varies that much, whatever the interval is.
+MARGIN: Final = 0.25
+
+# How the simulator is reached; the rest of its settings are the test's.
+WIRING: Final[Mapping[str, object]] = {
+    "host": "0.0.0.0",
+    "advertise": DISCORD,
+    "http_port": API_PORT,
+    "gateway_ports": [GATEWAY_PORT],
+    "control": f"unix:{CONTROL_SOCKET}",
+    "tokens": [TOKEN],
+}
+SIMULATOR_UNIT: Final = """\
+[Unit]
+Description=Simulated Discord
+
+[Service]
+ExecStart=/usr/bin/discluster-simulator --config /etc/simulator.yaml
+LimitNOFILE=65536
+"""
+
+
+@final
+class LabFleet:
+    """One fleet; it owns the machines of its lab and is used once.
+
+    MASTER runs on the machine ``master``, the simulator on ``discord``, a CONTROL on each host.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.hosts: tuple[str, ...] = ()
+        self._master_settings: dict[str, Any] = {}
+        self._interval = 0.0
+        self._simulator: SimulatorClient | None = None
+
+    @property
+    def simulator(self) -> SimulatorClient:
+        """The control API of the simulated Discord, once the fleet was started."""
+        if self._simulator is None:
+            raise LabError("the fleet was not started")
+        return self._simulator
+
+    async def start(
+        self,
+        *,
+        shards: int,
+        hosts: Mapping[str, float],
+        max_concurrency: int = 8,
+        shards_per_cluster: int = 4,
+        simulator: Mapping[str, object] | None = None,
+    ) -> None:
+        """Boot all machines, enrol the hosts (name to weight) and start every service.
+
+        ``simulator``: settings of the simulated Discord. By default its identify interval is half a
+        second, so that a fleet is up in seconds; MASTER's follows whatever it is.
+        """
+        self.hosts = tuple(hosts)
+        await asyncio.to_thread(self.lab.boot, DISCORD, MASTER, *hosts)
+        settings: dict[str, Any] = {
+            **WIRING,
+            "shards": shards,
+            "guilds": 20 * shards,
+            "max_concurrency": max_concurrency,
+            "identify_interval": 0.5,
+            **(simulator or {}),
+        }
+        interval = float(settings["identify_interval"]) * float(settings.get("time_factor", 1.0))
+        self._interval = interval + MARGIN
+        self._master_settings = {
+            "names": [MASTER],
+            "discord_api": f"http://{DISCORD}:{API_PORT}/api/v10",
+            "shard_count": shards,
+            "shards_per_cluster": shards_per_cluster,
+            "identify_interval": self._interval,
+            "hosts": {name: {"weight": weight} for name, weight in hosts.items()},
+        }
+        await self._start_simulator(settings)
+        await asyncio.to_thread(self._configure_master)
+        await self._systemctl(MASTER, "enable", "--now", "--quiet", "discluster-master")
+        await asyncio.gather(*(self._enrol(name) for name in hosts))
+
+    async def status(self) -> dict[str, Any]:
+        """What ``disclusterctl status --json`` prints on MASTER's machine.
+
+        Raises:
+            LabError: MASTER does not answer.
+        """
+        done = await self.ctl("status", "--json")
+        if not done.stdout.strip():
+            raise LabError(f"no status: {done.stderr.strip()}")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    async def ctl(self, *arguments: str, host: str | None = None) -> Completed:
+        """``disclusterctl`` on the machine of a host, or of MASTER."""
+        return await self.lab[host or MASTER].arun("disclusterctl", *arguments, check=False)
+
+    async def start_master(self) -> None:
+        await self._systemctl(MASTER, "start", "discluster-master")
+
+    async def stop_master(self) -> None:
+        await self._systemctl(MASTER, "stop", "discluster-master")
+
+    async def restart_master(self) -> None:
+        await self._systemctl(MASTER, "restart", "discluster-master")
+
+    async def kill_master(self) -> None:
+        """SIGKILL; systemd starts it again after a second."""
+        await self._kill(MASTER, "discluster-master")
+
+    async def start_control(self, host: str) -> None:
+        await self._systemctl(host, "start", "discluster-control")
+
+    async def stop_control(self, host: str) -> None:
+        await self._systemctl(host, "stop", "discluster-control")
+
+    async def restart_control(self, host: str) -> None:
+        await self._systemctl(host, "restart", "discluster-control")
+
+    async def kill_control(self, host: str) -> None:
+        """SIGKILL; systemd starts it again after a second."""
+        await self._kill(host, "discluster-control")
+
+    async def add_host(self, name: str, weight: float) -> None:
+        """A further machine. A weight other than 1 has to be set in MASTER's file first."""
+        await asyncio.to_thread(self.lab.boot, name)
+        if weight != 1.0:
+            self._master_settings["hosts"][name] = {"weight": weight}
+            await asyncio.to_thread(self._configure_master)
+            await self.restart_master()
+        self.hosts += (name,)
+        await self._enrol(name)
+
+    async def kill_cluster(self, cluster: int) -> None:
+        """SIGKILL of the cluster's main process."""
+        await self._kill(await self._host_of(cluster), unit_of(cluster))
+
+    async def restart_cluster(self, cluster: int) -> None:
+        """``systemctl restart``."""
+        await self._systemctl(await self._host_of(cluster), "restart", unit_of(cluster))
+
+    async def units(self, host: str) -> dict[int, str]:
+        """Every cluster that systemd on ``host`` knows of, with its ActiveState."""
+        done = await self.lab[host].arun(
+            *("systemctl", "list-units", "--all", "--plain", "--no-legend", CLUSTER_UNITS)
+        )
+        return parse_units(done.stdout)
+
+    async def diagnostics(self) -> str:
+        """The journals of all machines, and the end of what the simulator recorded."""
+        parts = [await asyncio.to_thread(self.lab.journals)]
+        if self._simulator is not None:
+            try:
+                records = (await self._simulator.ledger())[-200:]
+            except OSError as error:
+                records = []
+                parts.append(f"no ledger: {error}")
+            parts += ["=== ledger", *map(str, records)]
+        return "\n".join(parts)
+
+    async def close(self) -> None:
+        """Switch everything off."""
+        if self._simulator is not None:
+            await self._simulator.close()
+            self._simulator = None
+        await asyncio.to_thread(self.lab.close)
+
+    async def _start_simulator(self, settings: Mapping[str, object]) -> None:
+        machine = self.lab[DISCORD]
+        machine.write("/etc/simulator.yaml", yaml.safe_dump(dict(settings)))
+        machine.write("/etc/systemd/system/simulator.service", SIMULATOR_UNIT)
+        await self._systemctl(DISCORD, "daemon-reload")
+        await self._systemctl(DISCORD, "start", "simulator")
+        socket = machine.root / CONTROL_SOCKET.lstrip("/")
+        await asyncio.to_thread(_wait_for_simulator, machine, socket.exists)
+        self._simulator = SimulatorClient(f"unix:{socket}")
+
+    def _configure_master(self) -> None:
+        machine = self.lab[MASTER]
+        machine.write("/etc/discluster/master.yaml", yaml.safe_dump(self._master_settings))
+        _give_token(machine)
+
+    async def _enrol(self, name: str) -> None:
+        """What an operator does to add a machine, word for word."""
+        settings = {"identify_interval": self._interval, "reconnect_maximum": 1}
+        self.lab[name].write("/etc/discluster/control.yaml", yaml.safe_dump(settings))
+        _give_token(self.lab[name])
+        created = await self.ctl("token", "create", "--host", name)
+        if created.returncode:
+            raise LabError(f"no join token: {created.stderr}")
+        await self.lab[name].arun(*shlex.split(created.stdout.strip()))
+        await self._systemctl(name, "enable", "--now", "--quiet", "discluster-control")
+
+    async def _systemctl(self, name: str, *words: str) -> None:
+        machine = self.lab[name]
+        done = await machine.arun("systemctl", *words, check=False)
+        if done.returncode:
+            journal = await asyncio.to_thread(machine.journal, "--lines=60")
+            raise LabError(f"{name}: systemctl {' '.join(words)}: {done.stderr}\n{journal}")
+
+    async def _kill(self, name: str, unit: str) -> None:
+        await self._systemctl(name, "kill", "--kill-whom=main", "--signal=KILL", unit)
+
+    async def _host_of(self, cluster: int) -> str:
+        for host in self.hosts:
+            if (await self.units(host)).get(cluster) in ("active", "activating"):
+                return host
+        raise LabError(f"no host runs cluster {cluster}")
+
+
+def unit_of(cluster: int) -> str:
+    """The unit of a cluster."""
+    return f"discluster-cluster@{cluster}.service"
+
+
+def parse_units(listed: str) -> dict[int, str]:
+    """Cluster number to ActiveState, out of ``systemctl list-units --plain --no-legend``."""
+    found = {}
+    for line in listed.splitlines():
+        unit, _, active, _ = line.split(maxsplit=3)
+        found[int(unit.partition("@")[2].removesuffix(".service"))] = active
+    return found
+
+
+def _give_token(machine: Machine) -> None:
+    machine.write("/etc/credstore/discluster.token", TOKEN, mode=0o600)
+
+
+def _wait_for_simulator(machine: Machine, listens: Callable[[], bool]) -> None:
+    try:
+        wait_until(listens, timeout=20, what="the simulator listens")
+    except LabError as error:
+        raise LabError(f"{error}\n{machine.journal('--unit=simulator')}") from error

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scenarios on Debian 13 machines: the built package, systemd, D-Bus, polkit."""
+
+import pytest
+
+from tests.lab.conftest import TIMEOUT
+from tests.scenario.scenarios import *  # noqa: F403
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(TIMEOUT)]

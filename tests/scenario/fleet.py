@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole fleet as a scenario sees it: the same on loopback and on lab machines."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from discluster.simulator.client import SimulatorClient
+
+
+class Completed(Protocol):
+    """What a command did."""
+
+    @property
+    def returncode(self) -> int: ...
+
+    @property
+    def stdout(self) -> str: ...
+
+    @property
+    def stderr(self) -> str: ...
+
+
+class Fleet(Protocol):
+    """Simulated Discord, MASTER, and a CONTROL with its clusters on every host."""
+
+    hosts: tuple[str, ...]
+
+    @property
+    def simulator(self) -> SimulatorClient: ...
+
+    async def start(
+        self,
+        *,
+        shards: int,
+        hosts: Mapping[str, float],
+        max_concurrency: int = 8,
+        shards_per_cluster: int = 4,
+        simulator: Mapping[str, object] | None = None,
+    ) -> None:
+        """Starts everything; ``hosts``: name to weight."""
+        ...
+
+    async def status(self) -> dict[str, Any]:
+        """What ``disclusterctl status --json`` prints."""
+        ...
+
+    async def ctl(self, *arguments: str, host: str | None = None) -> Completed:
+        """``disclusterctl`` on MASTER's machine, or on a host's."""
+        ...
+
+    async def start_master(self) -> None: ...
+
+    async def stop_master(self) -> None: ...
+
+    async def restart_master(self) -> None: ...
+
+    async def kill_master(self) -> None: ...
+
+    async def start_control(self, host: str) -> None: ...
+
+    async def stop_control(self, host: str) -> None: ...
+
+    async def restart_control(self, host: str) -> None: ...
+
+    async def kill_control(self, host: str) -> None: ...
+
+    async def add_host(self, name: str, weight: float) -> None: ...
+
+    async def kill_cluster(self, cluster: int) -> None: ...
+
+    async def restart_cluster(self, cluster: int) -> None: ...
+
+    async def units(self, host: str) -> dict[int, str]:
+        """Cluster number to the unit's state, as the supervisor says."""
+        ...
+
+    async def diagnostics(self) -> str: ...
+
+    async def close(self) -> None: ...
+
+
+FleetMaker = Callable[[], Fleet]

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fleet of real processes on loopback: every host is a directory, the supervisor is embedded."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, final
+
+import yaml
+
+from discluster.simulator.client import SimulatorClient
+from tests.scenario.processes import Finished, Service, run
+from tests.waiting import wait_for
+
+TOKEN: Final = "loopback-token"
+# Seconds that MASTER waits longer than Discord asks for, as its default does (5.25 for 5): the time
+# from the writing of an IDENTIFY to its arrival varies that much, whatever the interval is.
+MARGIN: Final = 0.25
+
+
+@final
+class LoopbackFleet:
+    """See tests.scenario.fleet.Fleet."""
+
+    def __init__(self) -> None:
+        # Not pytest's tmp_path: a UNIX socket's path has at most 107 bytes.
+        self.directory = Path(tempfile.mkdtemp(prefix="discluster-"))
+        self.hosts: tuple[str, ...] = ()
+        self._services: dict[str, Service] = {}
+        self._simulator: SimulatorClient | None = None
+        self._master_settings: dict[str, Any] = {}
+        self._interval = 0.0
+
+    @property
+    def simulator(self) -> SimulatorClient:
+        assert self._simulator is not None, "the fleet was not started"
+        return self._simulator
+
+    # --- starting ---
+
+    async def start(
+        self,
+        *,
+        shards: int,
+        hosts: Mapping[str, float],
+        max_concurrency: int = 8,
+        shards_per_cluster: int = 4,
+        simulator: Mapping[str, object] | None = None,
+    ) -> None:
+        """By default the simulator's identify interval is half a second, MASTER's follows it."""
+        self._credentials.mkdir(parents=True)
+        (self._credentials / "discluster.token").write_text(TOKEN)
+        settings: dict[str, Any] = {
+            "shards": shards,
+            "guilds": 20 * shards,
+            "max_concurrency": max_concurrency,
+            "identify_interval": 0.5,
+            **(simulator or {}),
+            "tokens": [TOKEN],
+            "http_port": free_port(),
+            "control": f"unix:{self.directory / 'simulator.sock'}",
+        }
+        interval = float(settings["identify_interval"]) * float(settings.get("time_factor", 1.0))
+        self._interval = interval + MARGIN
+        self._master_settings = {
+            "listen": f"127.0.0.1:{free_port()}",
+            "names": ["127.0.0.1"],
+            "discord_api": f"http://127.0.0.1:{settings['http_port']}/api/v10",
+            "shard_count": shards,
+            "shards_per_cluster": shards_per_cluster,
+            "identify_interval": self._interval,
+            "hosts": {name: {"weight": weight} for name, weight in hosts.items()},
+            **self._directories("master"),
+        }
+        await self._start_simulator(settings)
+        await self.start_master()
+        for name in hosts:
+            await self._enrol(name)
+        self.hosts = tuple(hosts)
+
+    async def _start_simulator(self, settings: Mapping[str, Any]) -> None:
+        config = self._write("simulator", settings)
+        service = self._service("simulator", "discluster.simulator", "--config", str(config))
+        await service.start()
+        self._simulator = SimulatorClient(str(settings["control"]))
+
+    async def start_master(self) -> None:
+        config = self._write("master", self._master_settings)
+        await self._service("master", "discluster.master.main", "--config", str(config)).start()
+
+    async def start_control(self, host: str) -> None:
+        config = self.directory / f"{host}.yaml"
+        await self._service(host, "discluster.control.main", "--config", str(config)).start()
+
+    async def _enrol(self, name: str) -> None:
+        """What an operator does to add a machine, word for word."""
+        self._write(f"{name}-cluster", self._directories(name))
+        settings = {
+            "host": name,
+            "supervisor": "embedded",
+            "embedded_on_stop": "keep",
+            "cluster_config": str(self.directory / f"{name}-cluster.yaml"),
+            "identify_interval": self._interval,
+            "reconnect_maximum": 1,
+            **self._directories(name),
+        }
+        config = self._write(name, settings)
+        created = await self.ctl("token", "create", "--host", name)
+        assert created.returncode == 0, created.stderr
+        words = created.stdout.split()[1:]
+        joined = await run("discluster.control.main", "--config", str(config), *words)
+        assert joined.returncode == 0, joined.stderr
+        await self.start_control(name)
+
+    async def add_host(self, name: str, weight: float) -> None:
+        if weight != 1.0:
+            self._master_settings["hosts"][name] = {"weight": weight}
+            await self.restart_master()
+        await self._enrol(name)
+        self.hosts += (name,)
+
+    # --- asking ---
+
+    async def status(self) -> dict[str, Any]:
+        done = await self.ctl("status", "--json")
+        assert done.stdout.strip(), done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    async def ctl(self, *arguments: str, host: str | None = None) -> Finished:
+        return await run(*self.ctl_command(*arguments, host=host)[2:])
+
+    def ctl_command(self, *arguments: str, host: str | None = None) -> tuple[str, ...]:
+        """``disclusterctl`` with this fleet's sockets, as a command line."""
+        return (
+            *(sys.executable, "-m", "discluster.ctl.main"),
+            *("--socket", str(self._runtime("master") / "master.sock")),
+            *("--control-socket", str(self._runtime(host or "master") / "control.sock")),
+            *arguments,
+        )
+
+    async def units(self, host: str) -> dict[int, str]:
+        return {cluster: "active" for cluster, _ in self._living(host)}
+
+    async def diagnostics(self) -> str:
+        parts = [f"=== {name}\n{service.log()}" for name, service in self._services.items()]
+        if self._simulator is not None:
+            with contextlib.suppress(OSError):
+                records = (await self._simulator.ledger())[-200:]
+                parts += ["=== ledger", *map(str, records)]
+        return "\n".join(parts)
+
+    # --- doing ---
+
+    async def stop_master(self) -> None:
+        await self._services["master"].stop()
+
+    async def restart_master(self) -> None:
+        await self.stop_master()
+        await self.start_master()
+
+    async def kill_master(self) -> None:
+        """As under systemd, it is started again."""
+        await self._services["master"].kill()
+        await self.start_master()
+
+    async def stop_control(self, host: str) -> None:
+        await self._services[host].stop()
+
+    async def restart_control(self, host: str) -> None:
+        await self.stop_control(host)
+        await self.start_control(host)
+
+    async def kill_control(self, host: str) -> None:
+        """As under systemd, it is started again."""
+        await self._services[host].kill()
+        await self.start_control(host)
+
+    async def kill_cluster(self, cluster: int) -> None:
+        os.kill(self._pid_of(cluster), signal.SIGKILL)
+
+    async def restart_cluster(self, cluster: int) -> None:
+        os.kill(self._pid_of(cluster), signal.SIGTERM)
+
+    async def close(self) -> None:
+        """Ends every process that this fleet started."""
+        if self._simulator is not None:
+            await self._simulator.close()
+        for name in reversed(self._services):
+            if name != "simulator":
+                await self._services[name].stop()
+        pids = [pid for host in self.hosts for _, pid in self._living(host)]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        # Left alone by their CONTROL, they are nobody's children here: wait until they are gone.
+        await wait_for(lambda: not any(map(_lives, pids)), 20, what="the clusters end")
+        if "simulator" in self._services:
+            await self._services["simulator"].stop()
+        await asyncio.to_thread(shutil.rmtree, self.directory)
+
+    # --- where things are ---
+
+    @property
+    def _credentials(self) -> Path:
+        return self.directory / "credentials"
+
+    def _runtime(self, name: str) -> Path:
+        return self.directory / name / "run"
+
+    def _directories(self, name: str) -> dict[str, Any]:
+        return {
+            "state_directory": str(self.directory / name / "state"),
+            "runtime_directory": str(self._runtime(name)),
+        }
+
+    def _write(self, name: str, settings: Mapping[str, Any]) -> Path:
+        path = self.directory / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(dict(settings)))
+        return path
+
+    def _service(self, name: str, module: str, *arguments: str) -> Service:
+        self._services[name] = Service(
+            module,
+            arguments,
+            log=self.directory / f"{name}.log",
+            extra={"CREDENTIALS_DIRECTORY": str(self._credentials)},
+        )
+        return self._services[name]
+
+    def _living(self, host: str) -> list[tuple[int, int]]:
+        """(cluster, process id) of the clusters that run on ``host``."""
+        found = []
+        for path in self._runtime(host).glob("cluster-*.pid"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                pid = int(path.read_text().split()[0])
+                if _lives(pid):
+                    found.append((int(path.stem.removeprefix("cluster-")), pid))
+        return found
+
+    def _pid_of(self, cluster: int) -> int:
+        for host in self.hosts:
+            for number, pid in self._living(host):
+                if number == cluster:
+                    return pid
+        raise AssertionError(f"no host runs cluster {cluster}")
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

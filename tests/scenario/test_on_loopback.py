@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scenarios with real processes on loopback and the embedded supervisor."""
+
+from tests.scenario.scenarios import *  # noqa: F403

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster's loop with a scripted Discord, a real session file and a CONTROL played by hand."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from discluster.clock import SystemClock
+from discluster.cluster.daemon import ClusterDaemon
+from discluster.gateway import Event
+from discluster.messages import Assignment, Held, PermitDenied
+from discluster.plan import Session
+from discluster.sessions import SessionFile, read_sessions
+from tests.unit.cluster.controls import FakeControl
+from tests.unit.gateway.fakes import FakeSocket, FakeTransport, plain_identity
+from tests.waiting import wait_for
+
+GATEWAY = "wss://gateway.example"
+
+
+def assignment(generation: int, *shards: int, count: int = 8, **more: Any) -> Assignment:
+    return Assignment(
+        cluster=3,
+        generation=generation,
+        shard_count=count,
+        gateway_url=GATEWAY,
+        shards=shards,
+        **more,
+    )
+
+
+def session(name: str, seq: int) -> Session:
+    return Session(session_id=name, resume_url="wss://edge.example", seq=seq)
+
+
+class Handler:
+    """Keeps the events; raises or waits where the test says so."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.started: list[int] = []
+        self.stopped = False
+        self.raises = False
+
+    async def start(self, cluster: int) -> None:
+        self.started.append(cluster)
+
+    def handle(self, event: Event) -> Awaitable[None] | None:
+        if self.raises:
+            raise RuntimeError("the handler has a fault")
+        self.events.append(event)
+        return None
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def summary(self) -> str:
+        return f"{len(self.events)} events"
+
+
+class Notifier:
+    """What systemd is told."""
+
+    def __init__(self) -> None:
+        self.watchdog_interval: float | None = 0.02
+        self.told: list[str] = []
+        self.fed = 0
+
+    def ready(self) -> None:
+        self.told.append("READY")
+
+    def status(self, text: str) -> None:
+        self.told.append(text)
+
+    def watchdog(self) -> None:
+        self.fed += 1
+
+    def reloading(self) -> None:
+        self.told.append("RELOADING")
+
+    def stopping(self) -> None:
+        self.told.append("STOPPING")
+
+
+class Rig:
+    """One cluster 3 on a directory that outlives it."""
+
+    def __init__(self, directory: Path, *, stall_limit: float = 60.0) -> None:
+        self.directory = directory
+        self.control = FakeControl(directory / "control.sock")
+        self.clock = SystemClock()
+        self.transport = FakeTransport(self.clock)  # type: ignore[arg-type]  # asks it the time only
+        self.handler = Handler()
+        self.notifier = Notifier()
+        self.stop = asyncio.Event()
+        self.daemon = ClusterDaemon(
+            cluster=3,
+            directory=directory,
+            control_socket=directory / "control.sock",
+            identity=plain_identity(),
+            handler=self.handler,
+            handler_name="tests:Handler",
+            sessions=SessionFile(directory / "sessions"),
+            transport=self.transport,
+            clock=self.clock,
+            rng=random.Random(1),
+            notifier=self.notifier,
+            stall_limit=stall_limit,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Rig"]:
+        task = asyncio.create_task(self.daemon.run(self.stop))
+        await wait_for(lambda: "READY" in self.notifier.told or task.done(), 5)
+        try:
+            yield self
+        finally:
+            self.stop.set()
+            async with asyncio.timeout(10):
+                await task
+
+    def store(self, held: Held) -> None:
+        (self.directory / "assignment.json").write_bytes(msgspec.json.encode(held))
+
+    async def socket(self, number: int = 0) -> FakeSocket:
+        """The ``number``-th connection to Discord, once it is made."""
+        await wait_for(lambda: len(self.transport.sockets) > number, 5)
+        return self.transport.sockets[number]
+
+    async def identifies(self, number: int = 0, name: str = "session-1") -> FakeSocket:
+        socket = await self.socket(number)
+        socket.hello()
+        await wait_for(lambda: 2 in socket.ops(), 5)
+        ready = self.ready()
+        socket.ready(name)
+        await wait_for(lambda: self.ready() > ready, 5)
+        return socket
+
+    def ready(self) -> int:
+        return sum(view.state == "ready" for view in self.daemon.report().shards)
+
+    def shards(self) -> list[int]:
+        return [view.shard for view in self.daemon.report().shards]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+async def test_cluster_waits_for_an_assignment_and_says_so(rig: Rig) -> None:
+    async with rig.running():
+        await wait_for(
+            lambda: (
+                "no assignment: CONTROL does not plan this cluster; CONTROL is away; 0 events"
+                in rig.notifier.told
+            ),
+            5,
+        )
+    assert rig.handler.started == [3]
+    assert rig.handler.stopped
+
+
+async def test_assigned_shard_identifies_with_a_permit_and_is_reported_ready(rig: Rig) -> None:
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        await rig.identifies()
+        await wait_for(
+            lambda: (
+                control.reports[-1].generation == 1
+                and [(v.shard, v.state) for v in control.reports[-1].shards] == [(5, "ready")]
+            ),
+            5,
+        )
+        assert rig.handler.events[0].type == "READY"
+
+
+async def test_shard_that_is_taken_away_is_closed_resumable_before_it_leaves_the_report(
+    rig: Rig, tmp_path: Path
+) -> None:
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.identifies()
+        socket.event(2)
+        await wait_for(lambda: len(rig.handler.events) == 2, 5)
+        control.heard.clear()
+        control.say(assignment(2))
+        await wait_for(lambda: control.reports and not control.reports[-1].shards, 5)
+        assert socket.close_codes, "closed before it left the report"
+        assert socket.close_codes[0] not in (1000, 1001)
+    kept = read_sessions(tmp_path / "sessions", 8)
+    assert (kept[5].session_id, kept[5].seq) == ("session-1", 2)
+
+
+async def test_session_that_was_handed_over_is_resumed(rig: Rig) -> None:
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5, handover={5: session("elsewhere", 40)}))
+        socket = await rig.socket()
+        socket.hello()
+        await wait_for(socket.authentications, 5)
+        assert socket.authentications()[0]["op"] == 6
+        assert socket.authentications()[0]["d"]["session_id"] == "elsewhere"
+        assert socket.authentications()[0]["d"]["seq"] == 40
+        assert control.permits == [], "a RESUME needs no permit"
+
+
+async def test_own_session_wins_over_what_was_handed_over_before_it(
+    rig: Rig, tmp_path: Path
+) -> None:
+    file = SessionFile(tmp_path / "sessions")
+    file.slot(5, 8).save(session("own", 7))
+    file.close()
+    rig.store(Held(assignment=assignment(4, 5, handover={5: session("old", 90)})))
+    async with rig.running():
+        socket = await rig.socket()
+        socket.hello()
+        await wait_for(socket.authentications, 5)
+        assert socket.authentications()[0]["d"]["session_id"] == "own"
+
+
+async def test_cluster_starts_from_disk_without_control(rig: Rig, tmp_path: Path) -> None:
+    file = SessionFile(tmp_path / "sessions")
+    file.slot(5, 8).save(session("own", 7))
+    file.close()
+    rig.store(Held(assignment=assignment(4, 5)))
+    async with rig.running():
+        socket = await rig.socket()
+        socket.hello()
+        await wait_for(lambda: 6 in socket.ops(), 5)
+        socket.event(8, "RESUMED", {})
+        await wait_for(
+            lambda: (
+                "1 of 1 shards ready; CONTROL is away; 1 events" in rig.notifier.told
+                or rig.ready() == 1
+            ),
+            5,
+        )
+        assert rig.daemon.report().generation == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+async def test_damaged_assignment_is_told_and_waited_for(
+    rig: Rig, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (rig.directory / "assignment.json").write_bytes(content)
+    async with rig.running():
+        assert "assignment.json cannot be used, waiting for CONTROL" in caplog.text
+        assert rig.shards() == []
+
+
+async def test_older_assignment_is_not_followed(rig: Rig) -> None:
+    rig.store(Held(assignment=assignment(4, 5)))
+    async with rig.running():
+        await rig.socket()
+        rig.daemon.assign(assignment(3, 6))
+        assert rig.daemon.report().generation == 4
+        rig.daemon.assign(assignment(5, 5, 6))
+        await wait_for(lambda: rig.shards() == [5, 6], 5)
+
+
+async def test_orderly_stop_keeps_every_session(rig: Rig, tmp_path: Path) -> None:
+    async with rig.control as control:
+        async with rig.running():
+            await wait_for(lambda: control.connected, 5)
+            control.say(assignment(1, 5, 6))
+            first = await rig.identifies(0, "session-a")
+            second = await rig.identifies(1, "session-b")
+            rig.stop.set()
+            await wait_for(lambda: rig.handler.stopped, 5)
+        await wait_for(lambda: not control.reports[-1].shards, 5)
+    for socket in (first, second):
+        assert socket.close_codes
+        assert socket.close_codes[0] not in (1000, 1001)
+    names = {kept.session_id for kept in read_sessions(tmp_path / "sessions", 8).values()}
+    assert names == {"session-a", "session-b"}
+    assert "STOPPING" in rig.notifier.told
+
+
+async def test_stop_while_a_shard_is_being_closed_is_orderly(rig: Rig) -> None:
+    async def hang(code: int) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    rig.store(Held(assignment=assignment(1, 5, 6)))
+    async with rig.running():
+        await rig.socket(1)
+        for socket in rig.transport.sockets:
+            socket.close = hang  # type: ignore[method-assign]  # Discord does not answer the close
+        rig.daemon.assign(assignment(2, 6))
+        await wait_for(lambda: rig.daemon._hosted[5].running.state == "closing", 5)
+        rig.stop.set()
+    assert rig.handler.stopped
+    assert rig.shards() == []
+
+
+async def test_changed_shard_count_closes_and_opens_anew(rig: Rig, tmp_path: Path) -> None:
+    file = SessionFile(tmp_path / "sessions")
+    file.slot(5, 8).save(session("own", 7))
+    file.close()
+    rig.store(Held(assignment=assignment(1, 5)))
+    async with rig.control, rig.running():
+        first = await rig.socket()
+        rig.daemon.assign(assignment(2, 5, count=16))
+        second = await rig.socket(1)
+        assert first.aborted
+        second.hello()
+        await wait_for(lambda: 2 in second.ops(), 5)
+        assert second.authentications()[0]["d"]["shard"] == [5, 16]
+
+
+async def test_records_of_an_older_shard_count_do_not_fill_the_file(tmp_path: Path) -> None:
+    """As after a reshard of a cluster with as many shards as a cluster can have."""
+    file = SessionFile(tmp_path / "sessions")
+    for shard in range(256):
+        file.slot(shard, 256).save(session(f"s{shard}", 1))
+    file.close()
+    rig = Rig(tmp_path)
+    rig.store(Held(assignment=assignment(2, *range(256), count=512)))
+    rig.transport.script.extend(["hang"] * 256)
+    async with rig.running():
+        await wait_for(lambda: len(rig.shards()) == 256, 10)
+
+
+async def test_denied_permit_is_the_shards_problem(rig: Rig) -> None:
+    rig.control.grants = False
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.socket()
+        socket.hello()
+        await wait_for(lambda: control.permits, 5)
+        control.say(PermitDenied(shard=5, reason="the budget is spent", retry_after=60))
+        await wait_for(lambda: rig.daemon.report().shards[0].problem == "the budget is spent", 5)
+
+
+async def test_rejected_token_is_told_in_the_status(rig: Rig) -> None:
+    rig.store(Held(assignment=assignment(1, 5)))
+    async with rig.running():
+        socket = await rig.socket()
+        socket.hello()
+        socket.end(4004, "Authentication failed.")
+        await wait_for(lambda: rig.daemon.report().shards[0].fatal == 4004, 5)
+        rig.daemon._wake.set()
+        await wait_for(lambda: any("token" in told for told in rig.notifier.told), 5)
+
+
+async def test_watchdog_is_fed_only_while_shards_progress(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, stall_limit=0.15)
+    rig.store(Held(assignment=assignment(1, 5)))
+    rig.transport.script.append("hang")
+    async with rig.running():
+        await wait_for(lambda: rig.notifier.fed > 1, 5)
+
+        async def starved() -> bool:
+            before = rig.notifier.fed
+            await asyncio.sleep(0.1)
+            return rig.notifier.fed == before
+
+        await wait_for(starved, 5)
+        rig.daemon.assign(assignment(2))
+        await wait_for(lambda: rig.shards() == [], 5)
+        before = rig.notifier.fed
+        await wait_for(lambda: rig.notifier.fed > before, 5)
+
+
+async def test_raising_handler_costs_its_event_and_nothing_else(rig: Rig) -> None:
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.identifies()
+        rig.handler.raises = True
+        socket.event(2)
+        await wait_for(lambda: rig.daemon._hosted[5].shard.failures == 1, 5)
+        rig.handler.raises = False
+        socket.event(3)
+        await wait_for(lambda: rig.handler.events[-1].seq == 3, 5)
+        assert rig.ready() == 1

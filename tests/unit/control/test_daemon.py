@@ -1,0 +1,501 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CONTROL's loop with a real socket, a real disk and a real link; the supervisor is scripted."""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from discluster.clock import SystemClock
+from discluster.control.clusters import ClusterHub, allowed_users
+from discluster.control.daemon import ControlDaemon
+from discluster.control.link import MasterLink
+from discluster.control.permits import PermitDesk
+from discluster.control.store import ControlStore
+from discluster.control.supervisor import UnitView
+from discluster.errors import StateError, SupervisorError, UnavailableError
+from discluster.messages import (
+    Assignment,
+    ClusterReport,
+    Goodbye,
+    GoodbyeSeen,
+    Hello,
+    HostReport,
+    HostStatus,
+    Message,
+    Permit,
+    PermitRequest,
+    PermitUsed,
+    PlanPush,
+    PlanRefused,
+    ShardView,
+    StatusQuery,
+    control_to_cluster,
+    decode,
+    encode,
+)
+from discluster.plan import ClusterPlan, HostPlan, digest, host_plan_to_yaml
+from tests.unit.control.masters import WELCOME, Conversation, SmallMaster, joined_identity
+from tests.waiting import wait_for
+
+
+def plan(generation: int = 5, host: str = "alpha", **clusters: tuple[int, ...]) -> HostPlan:
+    return HostPlan(
+        generation=generation,
+        shard_count=8,
+        host=host,
+        gateway_url="wss://gateway.example",
+        clusters={int(c[1:]): ClusterPlan(shards=shards) for c, shards in clusters.items()},
+    )
+
+
+class FakeSupervisor:
+    """Starts what it is told at once, or when :attr:`gate` opens."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, UnitView] = {}
+        self.calls: list[tuple[str, int]] = []
+        self.asked = 0
+        self.trouble: SupervisorError | None = None
+        self.refusal: SupervisorError | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.listing = asyncio.Event()
+        self.listing.set()
+        self.closed = False
+        self.changed: Callable[[], None] = lambda: None
+
+    async def open(self, on_change: Callable[[], None]) -> None:
+        self.changed = on_change
+
+    async def units(self) -> Mapping[int, UnitView]:
+        self.asked += 1
+        if self.trouble is not None:
+            raise self.trouble
+        seen = dict(self.running)
+        await self.listing.wait()
+        return seen
+
+    async def start(self, cluster: int) -> None:
+        self.calls.append(("start", cluster))
+        if self.refusal is not None:
+            raise self.refusal
+        await self.gate.wait()
+        self.running[cluster] = UnitView(state="active")
+
+    async def stop(self, cluster: int) -> None:
+        self.calls.append(("stop", cluster))
+        await self.gate.wait()
+        self.running[cluster] = UnitView(state="inactive")
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeNotifier:
+    """What systemd is told."""
+
+    def __init__(self, interval: float | None = None) -> None:
+        self.watchdog_interval = interval
+        self.told: list[str] = []
+        self.fed = 0
+
+    def ready(self) -> None:
+        self.told.append("READY")
+
+    def status(self, text: str) -> None:
+        self.told.append(text)
+
+    def watchdog(self) -> None:
+        self.fed += 1
+
+    def reloading(self) -> None:
+        self.told.append("RELOADING")
+
+    def stopping(self) -> None:
+        self.told.append("STOPPING")
+
+
+class Host:
+    """One CONTROL on a directory that outlives it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.supervisor = FakeSupervisor()
+        self.notifier = FakeNotifier(0.02)
+        self.clock = SystemClock()
+        self.store = ControlStore(own=directory / "control", clusters=directory / "clusters")
+        self.permits = PermitDesk(clock=self.clock, interval=0.2)
+        self.daemon = ControlDaemon(
+            host="alpha",
+            store=self.store,
+            supervisor=self.supervisor,
+            permits=self.permits,
+            clock=self.clock,
+            notifier=self.notifier,
+        )
+        self.path = directory / "control.sock"
+        self.stop = asyncio.Event()
+
+    def _hub(self) -> ClusterHub:
+        return ClusterHub(
+            path=self.path,
+            allowed_users=allowed_users(),
+            on_report=self.daemon.cluster_reported,
+            on_gone=self.daemon.cluster_gone,
+            on_permit=self.daemon.permit_message,
+            status=self.daemon.status,
+        )
+
+    def link_to(self, master: SmallMaster) -> MasterLink:
+        identity = joined_identity(self.directory / "identity", master.authority)
+        return MasterLink(
+            url=lambda: master.url,
+            ssl_context=lambda: identity.ssl_context("alpha", now=self.clock.wall()),
+            hello=self.daemon.hello,
+            on_connected=self.daemon.master_connected,
+            on_lost=self.daemon.master_lost,
+            on_message=self.daemon.master_said,
+            clock=self.clock,
+            rng=random.Random(1),
+            connect_timeout=5,
+            longest_pause=0.2,
+        )
+
+    @asynccontextmanager
+    async def running(self, link: MasterLink | None = None) -> AsyncIterator["Host"]:
+        task = asyncio.create_task(self.daemon.run(hub=self._hub(), link=link, stop=self.stop))
+        await wait_for(lambda: "READY" in self.notifier.told or task.done(), 5)
+        try:
+            yield self
+        finally:
+            self.stop.set()
+            async with asyncio.timeout(10):
+                await task
+
+    def push(self, new: HostPlan, *, checksum: str | None = None) -> None:
+        text = host_plan_to_yaml(new)
+        self.daemon.master_said(
+            PlanPush(generation=new.generation, sha256=checksum or digest(text), text=text)
+        )
+
+    async def says(self, text: str) -> None:
+        await wait_for(lambda: any(text in told for told in self.notifier.told), 5, what=text)
+
+
+class Cluster:
+    """A cluster's end of the socket, by hand."""
+
+    def __init__(self, host: Host, cluster: int) -> None:
+        self.host = host
+        self.cluster = cluster
+
+    async def __aenter__(self) -> "Cluster":
+        self._reader, self._writer = await asyncio.open_unix_connection(self.host.path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
+
+    def report(self, generation: int, *shards: int, latency: float | None = None) -> None:
+        self.say(
+            ClusterReport(
+                cluster=self.cluster,
+                pid=1,
+                generation=generation,
+                uptime=1,
+                handler="",
+                shards=tuple(ShardView(shard=s, state="ready", latency=latency) for s in shards),
+            )
+        )
+
+    def say(self, message: Message) -> None:
+        self._writer.write(encode(message) + b"\n")
+
+    async def hear(self) -> Message:
+        async with asyncio.timeout(5):
+            line = await self._reader.readline()
+        message: Message = decode(control_to_cluster, line, peer="CONTROL")
+        return message
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def stored(host: Host, cluster: int) -> Assignment:
+    return host.store.load_held()[cluster].assignment
+
+
+async def test_plan_is_stored_then_its_clusters_are_started(host: Host) -> None:
+    async with host.running():
+        host.push(plan(c3=(0, 1), c4=(2,)))
+        assert host.store.load_plan() == plan(c3=(0, 1), c4=(2,))
+        await host.says("nothing to do: clusters 3, 4 run generation 5")
+    assert sorted(host.supervisor.calls) == [("start", 3), ("start", 4)]
+    assert stored(host, 3).shards == (0, 1)
+    assert host.supervisor.closed
+
+
+async def test_host_starts_from_disk_without_master(host: Host, tmp_path: Path) -> None:
+    async with host.running():
+        host.push(plan(c3=(0, 1)))
+        await host.says("nothing to do")
+    again = Host(tmp_path)
+    async with again.running():
+        await again.says("nothing to do")
+    assert again.supervisor.calls == [("start", 3)]
+
+
+@pytest.mark.parametrize(
+    ("push", "told"),
+    [
+        (lambda h: h.push(plan(6, "beta")), "the plan is for beta, this host is alpha"),
+        (lambda h: h.push(plan(4)), "the plan's generation is 4, but 5 is in force here"),
+        (lambda h: h.push(plan(6), checksum="0"), "does not match its checksum"),
+        (
+            lambda h: h.daemon.master_said(
+                PlanPush(generation=6, sha256=digest("generation: x\n"), text="generation: x\n")
+            ),
+            "plan 6:1: generation",
+        ),
+    ],
+    ids=["host", "generation", "checksum", "invalid"],
+)
+async def test_refused_plan_leaves_the_last_in_force(
+    host: Host, push: Callable[[Host], None], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with host.running():
+        host.push(plan(c3=(0, 1)))
+        await host.says("nothing to do")
+        push(host)
+        assert told in caplog.text
+        assert host.daemon.report().plan_generation == 5
+        assert host.store.load_plan() == plan(c3=(0, 1))
+    assert host.supervisor.calls == [("start", 3)]
+
+
+async def test_master_hears_of_a_refused_plan_and_gets_goodbye(host: Host, tmp_path: Path) -> None:
+    heard: list[object] = []
+    master = SmallMaster(tmp_path / "master")
+
+    async def script(conversation: Conversation) -> None:
+        heard.append(await conversation.hear())
+        await conversation.say(WELCOME)
+        await conversation.say(PlanPush(generation=9, sha256="0", text=""))
+        while not isinstance(heard[-1], Goodbye):
+            heard.append(await conversation.hear())
+        await conversation.say(GoodbyeSeen())
+        await conversation.socket.receive()
+
+    master.script = script
+    async with master.serve(), host.running(host.link_to(master)):
+        await wait_for(lambda: any(isinstance(m, PlanRefused) for m in heard), 5)
+        await wait_for(lambda: any(isinstance(m, HostReport) for m in heard), 5)
+    assert isinstance(heard[0], Hello)
+    assert isinstance(heard[-1], Goodbye)
+    assert host.notifier.told[-1] == "STOPPING" or "STOPPING" in host.notifier.told
+
+
+async def test_control_without_master_waits_and_says_so(host: Host, tmp_path: Path) -> None:
+    master = SmallMaster(tmp_path / "master")
+    async with master.serve():
+        pass
+    async with host.running(host.link_to(master)):
+        await host.says("no plan yet; MASTER: ")
+        host.daemon._wake.set()
+        await wait_for(lambda: "cannot be reached" in host.daemon.status().master, 5)
+
+
+async def test_without_seeing_the_units_no_step_is_taken(host: Host) -> None:
+    host.supervisor.trouble = SupervisorError("systemd: the bus is gone", hint="mend it")
+    async with host.running():
+        host.push(plan(c3=(0,)))
+        await host.says("cannot see the clusters: systemd: the bus is gone (mend it)")
+        assert host.supervisor.calls == []
+        assert host.daemon.report().problems == ("systemd: the bus is gone (mend it)",)
+        host.supervisor.trouble = None
+        host.supervisor.changed()
+        await host.says("nothing to do")
+        assert host.daemon.report().problems == ()
+
+
+async def test_refused_start_is_reported_with_its_hint(host: Host) -> None:
+    host.supervisor.refusal = SupervisorError("not allowed", hint="polkit")
+    async with host.running():
+        host.push(plan(c3=(0,)))
+        await wait_for(lambda: host.daemon.report().clusters, 5)
+        await wait_for(
+            lambda: host.daemon.report().clusters[0].problem == "not allowed (polkit)", 5
+        )
+        assert len(host.supervisor.calls) == 1, "not tried again in a tight loop"
+
+
+async def test_cluster_gets_changes_while_it_runs_and_its_shard_moves_once_released(
+    host: Host,
+) -> None:
+    async with host.running(), Cluster(host, 3) as three, Cluster(host, 4) as four:
+        host.push(plan(c3=(0, 1), c4=(2,)))
+        await host.says("nothing to do")
+        three.report(1, 0, 1)
+        four.report(1, 2)
+        await wait_for(lambda: len(host.daemon._reports) == 2, 5)
+        host.push(plan(6, c3=(0,), c4=(1, 2)))
+        narrowed = await three.hear()
+        assert isinstance(narrowed, Assignment)
+        assert (narrowed.shards, narrowed.generation) == ((0,), 2)
+        assert stored(host, 4).shards == (2,)
+        assert 1 in host.daemon.report().holding
+        three.report(2, 0)
+        widened = await four.hear()
+        assert isinstance(widened, Assignment)
+        assert widened.shards == (1, 2)
+    assert {call for call, _ in host.supervisor.calls} == {"start"}, "no restart"
+
+
+async def test_cluster_with_an_older_assignment_is_told_the_newest(host: Host) -> None:
+    async with host.running():
+        host.push(plan(c3=(0, 1)))
+        await host.says("nothing to do")
+        async with Cluster(host, 3) as three:
+            three.report(0)
+            told = await three.hear()
+            assert isinstance(told, Assignment)
+            assert told.shards == (0, 1)
+
+
+async def test_shards_of_a_cluster_that_just_started_are_held(host: Host) -> None:
+    """Between the end of the start and the next look at the units, MASTER must not hear that the
+    shards are free.
+    """
+    async with host.running():
+        host.supervisor.gate.clear()
+        host.push(plan(c3=(0, 1)))
+        await wait_for(lambda: host.supervisor.calls, 5)
+        host.supervisor.listing.clear()
+        asked = host.supervisor.asked
+        host.supervisor.changed()
+        await wait_for(lambda: host.supervisor.asked > asked, 5)
+        # The units were listed as of before; the start ends while the answer is under way.
+        host.supervisor.gate.set()
+        await wait_for(lambda: 3 not in host.daemon._busy, 5)
+        assert host.daemon.report().holding == (0, 1)
+        host.supervisor.listing.set()
+        await host.says("nothing to do")
+        assert host.daemon.report().holding == (0, 1)
+    assert host.supervisor.calls == [("start", 3)]
+
+
+async def test_report_that_changes_nothing_costs_no_look_at_the_units(host: Host) -> None:
+    async with host.running(), Cluster(host, 3) as three:
+        host.push(plan(c3=(0,)))
+        await host.says("nothing to do")
+        three.report(1, 0)
+        await wait_for(lambda: 3 in host.daemon._reports, 5)
+
+        async def quiet() -> bool:
+            before = host.supervisor.asked
+            await asyncio.sleep(0.2)
+            return host.supervisor.asked == before
+
+        await wait_for(quiet, 5)
+        before = host.supervisor.asked
+        for number in range(1, 30):
+            three.report(1, 0, latency=number / 1000)
+        await wait_for(lambda: host.daemon._reports[3].shards[0].latency == 0.029, 5)
+        assert await quiet()
+        assert host.supervisor.asked == before
+        assert host.daemon.report().clusters[0].shards[0].latency == 0.029
+
+
+async def test_permit_of_a_cluster_that_vanishes_counts_as_used(host: Host, tmp_path: Path) -> None:
+    heard: list[object] = []
+    master = SmallMaster(tmp_path / "master")
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        while True:
+            message = await conversation.hear()
+            if not isinstance(message, HostReport):
+                heard.append(message)
+            if isinstance(message, PermitRequest):
+                await conversation.say(Permit(shard=message.shard))
+
+    master.script = script
+    async with master.serve(), host.running(host.link_to(master)):
+        await wait_for(lambda: host.daemon._link is not None and host.daemon._link.connected, 5)
+        async with Cluster(host, 3) as three:
+            three.report(0, 7)
+            three.say(PermitRequest(shard=7))
+            assert await three.hear() == Permit(shard=7)
+        await wait_for(lambda: len(heard) == 2, 5)
+        assert heard == [PermitRequest(shard=7), PermitUsed(shard=7)]
+        host.stop.set()
+
+
+async def test_operator_on_the_machine_gets_its_view(host: Host) -> None:
+    async with host.running():
+        host.push(plan(c3=(0, 1)))
+        await host.says("nothing to do")
+        async with Cluster(host, 0) as operator:
+            operator.say(StatusQuery())
+            status = await operator.hear()
+    assert isinstance(status, HostStatus)
+    assert (status.host, status.state, status.plan_generation) == ("alpha", "local", 5)
+    assert status.shards_planned == 2
+    assert status.master == "this machine has not joined a fleet"
+
+
+async def test_old_cluster_is_forgotten_after_its_sessions_are(host: Host, tmp_path: Path) -> None:
+
+    async with host.running():
+        host.push(plan(c3=(0, 1)))
+        await host.says("nothing to do")
+        host.push(plan(6))
+        await host.says("no clusters run generation 6")
+        directory = tmp_path / "clusters" / "3"
+        for path in directory.iterdir():
+            os.utime(path, (1, 1))
+        host.supervisor.changed()
+        await wait_for(lambda: not directory.exists(), 5)
+
+
+async def test_watchdog_is_fed_while_passes_are_made(host: Host) -> None:
+    async with host.running():
+        await wait_for(lambda: host.notifier.fed > 2, 5)
+
+
+async def test_second_control_ends_with_words_and_leaves_the_first_alone(
+    host: Host, tmp_path: Path
+) -> None:
+    async with host.running():
+        second = Host(tmp_path)
+        with pytest.raises(UnavailableError, match="another CONTROL is running"):
+            await second.daemon.run(hub=second._hub(), link=None, stop=second.stop)
+        assert second.supervisor.closed
+        assert host.path.exists()
+
+
+async def test_full_disk_ends_control_with_the_place(host: Host, tmp_path: Path) -> None:
+    """The clusters run on; systemd starts CONTROL again."""
+    (tmp_path / "clusters").write_text("in the way")
+    task = asyncio.create_task(host.daemon.run(hub=host._hub(), link=None, stop=host.stop))
+    await wait_for(lambda: "READY" in host.notifier.told, 5)
+    host.push(plan(c3=(0,)))
+    with pytest.raises(ExceptionGroup) as caught:
+        await task
+    (error,) = caught.value.exceptions
+    assert isinstance(error, StateError)
+    assert "assignment.json: cannot be written" in error.message
+
+
+def test_daemon_reports_nothing_before_it_knows_anything(host: Host) -> None:
+    assert host.daemon.hello().report == msgspec.structs.replace(HostReport(plan_generation=0))

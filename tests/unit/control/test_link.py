@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CONTROL's connection to MASTER against a small real server with TLS."""
+
+import asyncio
+import datetime
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from discluster.clock import SystemClock
+from discluster.control.identity import Identity
+from discluster.control.link import MasterLink
+from discluster.errors import ConfigurationError
+from discluster.master.authority import Authority
+from discluster.messages import (
+    PROTOCOL,
+    Goodbye,
+    GoodbyeSeen,
+    Hello,
+    HostReport,
+    MasterToControl,
+    Permit,
+    PermitReturned,
+    Ping,
+    Pong,
+    Rejected,
+)
+from tests.clock import ManualClock
+from tests.unit.control.masters import NOW, WELCOME, Conversation, SmallMaster, joined_identity
+from tests.waiting import wait_for
+
+
+class Control:
+    """The link and what it told."""
+
+    def __init__(
+        self,
+        url: Callable[[], str],
+        identity: Identity,
+        *,
+        clock: ManualClock | None = None,
+        connect_timeout: float = 5.0,
+    ) -> None:
+        self.messages: list[MasterToControl] = []
+        self.connected = self.lost = 0
+        self.link = MasterLink(
+            url=url,
+            ssl_context=lambda: identity.ssl_context("alpha", now=NOW.timestamp()),
+            hello=lambda: Hello(
+                protocol=PROTOCOL, version="0", report=HostReport(plan_generation=7)
+            ),
+            on_connected=self._connected,
+            on_lost=self._lost,
+            on_message=self.messages.append,
+            clock=clock or SystemClock(),
+            rng=random.Random(1),
+            connect_timeout=connect_timeout,
+            longest_pause=0.3,
+        )
+
+    def _connected(self) -> None:
+        self.connected += 1
+
+    def _lost(self) -> None:
+        self.lost += 1
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Control"]:
+        task = asyncio.create_task(self.link.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def says(self, text: str) -> None:
+        """The state comes to hold ``text``."""
+        try:
+            await wait_for(lambda: text in self.link.state, 5)
+        except TimeoutError:
+            raise AssertionError(f"{text!r} is not in {self.link.state!r}") from None
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> SmallMaster:
+    return SmallMaster(tmp_path / "master")
+
+
+@pytest.fixture
+def identity(tmp_path: Path, master: SmallMaster) -> Identity:
+    return joined_identity(tmp_path / "identity", master.authority)
+
+
+async def test_link_greets_with_a_snapshot_and_passes_messages(
+    master: SmallMaster, identity: Identity
+) -> None:
+    heard: list[object] = []
+
+    async def script(conversation: Conversation) -> None:
+        heard.append(await conversation.hear())
+        await conversation.say(WELCOME)
+        await conversation.say(Ping(number=5))
+        await conversation.say(Permit(shard=3))
+        heard.append(await conversation.hear())
+        heard.append(await conversation.hear())
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await wait_for(lambda: control.messages, 5)
+        control.link.send(PermitReturned(shard=3))
+        await wait_for(lambda: len(heard) >= 3, 5)
+    assert isinstance(heard[0], Hello)
+    assert heard[0].report.plan_generation == 7
+    assert heard[1:3] == [Pong(number=5), PermitReturned(shard=3)]
+    assert control.messages[0] == Permit(shard=3)
+    assert control.connected >= 1
+
+
+async def test_lost_link_is_told_and_made_again_with_a_new_snapshot(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        assert isinstance(await conversation.hear(), Hello)
+        await conversation.say(WELCOME)
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await wait_for(lambda: control.connected >= 2 and control.lost >= 2, 10)
+        await control.says("MASTER closed the connection")
+
+
+async def test_control_that_starts_first_waits_for_master(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        await conversation.hear()
+
+    master.script = script
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"https://127.0.0.1:{port}"
+    async with Control(lambda: url, identity).running() as control:
+        await control.says(f"MASTER cannot be reached at {url}: Connection refused")
+        await control.says("is discluster-master running there")
+        async with master.serve(port=port):
+            await control.says("connected")
+            assert control.link.connected
+        await wait_for(lambda: not control.link.connected, 5)
+
+
+async def test_pauses_grow_and_are_bounded(master: SmallMaster, identity: Identity) -> None:
+    """Attempts against a closed port: 0.25 s at first, then no more than the longest pause."""
+
+    class Pauses(ManualClock):
+        taken: list[float]
+
+        async def sleep(self, seconds: float) -> None:
+            self.taken.append(seconds)
+            await asyncio.sleep(0)
+
+    clock = Pauses()
+    clock.taken = []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"https://127.0.0.1:{closed.getsockname()[1]}"
+        async with Control(lambda: url, identity, clock=clock).running():
+            await wait_for(lambda: len(clock.taken) >= 20, 10)
+    assert 0.125 <= clock.taken[0] <= 0.375
+    assert all(0.15 <= pause <= 0.45 for pause in clock.taken[1:])
+    assert len({round(pause, 6) for pause in clock.taken}) > 10, "jittered"
+
+
+async def test_not_joined_is_told_with_the_way_to_join(tmp_path: Path) -> None:
+    def url() -> str:
+        raise ConfigurationError("this machine has not joined a fleet", hint="run this and that")
+
+    async with Control(url, Identity(tmp_path)).running() as control:
+        await control.says("this machine has not joined a fleet (run this and that)")
+
+
+async def test_master_of_another_authority_is_refused(tmp_path: Path, master: SmallMaster) -> None:
+    other = Authority(tmp_path / "other", now=NOW)
+    identity = joined_identity(tmp_path / "identity", other)
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("is not accepted")
+        await control.says("must join again")
+        assert master.connections == 0
+
+
+async def test_expired_certificate_of_master_is_told(tmp_path: Path) -> None:
+    long_ago = NOW - datetime.timedelta(days=500)
+    master = SmallMaster(tmp_path / "master", now=long_ago)
+    identity = joined_identity(tmp_path / "identity", master.authority)
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("certificate has expired")
+        await control.says("the clocks must agree")
+
+
+async def test_own_expired_certificate_is_told(tmp_path: Path, master: SmallMaster) -> None:
+    long_ago = NOW - datetime.timedelta(days=500)
+    identity = joined_identity(tmp_path / "identity", master.authority, now=long_ago)
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("this machine's certificate expired on")
+        await control.says("disclusterctl token create --host alpha")
+
+
+async def test_certificate_of_another_fleet_is_told(tmp_path: Path, master: SmallMaster) -> None:
+    other = Authority(tmp_path / "other", now=NOW)
+    identity = joined_identity(tmp_path / "identity", other)
+    (tmp_path / "identity" / "ca.crt").write_text(master.authority.certificate)
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("does not accept this machine's certificate: then join again")
+        assert master.connections == 0
+
+
+async def test_server_that_is_no_master_is_told(master: SmallMaster, identity: Identity) -> None:
+    async with (
+        master.serve(),
+        Control(lambda: f"{master.url}/elsewhere", identity).running() as control,
+    ):
+        await control.says("HTTP 404")
+        await control.says("is this the address of a MASTER")
+
+
+async def test_rejection_is_told_in_masters_words(master: SmallMaster, identity: Identity) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(Rejected(code="protocol", reason="install the same version"))
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("MASTER refused this machine: install the same version")
+        assert control.connected == 0
+
+
+async def test_later_rejection_is_told_too(master: SmallMaster, identity: Identity) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        await conversation.say(Rejected(code="closed", reason="a newer connection took over"))
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("MASTER ended the connection: a newer connection took over")
+
+
+async def test_garbage_of_master_is_told(master: SmallMaster, identity: Identity) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        await conversation.socket.send_bytes(b"garbage")
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("MASTER sent a message that does not fit the protocol")
+
+
+async def test_master_that_does_not_greet_is_given_up(
+    master: SmallMaster, identity: Identity
+) -> None:
+    control = Control(lambda: master.url, identity, connect_timeout=0.3)
+    async with master.serve(), control.running():
+        await control.says("no answer in time")
+        await wait_for(lambda: master.connections >= 2, 5)
+
+
+async def test_silent_master_is_noticed_within_its_lease(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(msgspec.structs.replace(WELCOME, ping_interval=0.05, lease=0.2))
+        await asyncio.get_running_loop().create_future()
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("MASTER has been silent for")
+        assert control.lost >= 1
+
+
+async def test_goodbye_is_acknowledged(master: SmallMaster, identity: Identity) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        assert await conversation.hear() == Goodbye()
+        await conversation.say(GoodbyeSeen())
+        await conversation.socket.receive()
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        assert await control.link.say_goodbye(0.1) is False, "there is no connection yet"
+        await control.says("connected")
+        assert await control.link.say_goodbye(5) is True
+
+
+async def test_goodbye_to_a_deaf_master_is_not_waited_for_long(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        await asyncio.get_running_loop().create_future()
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("connected")
+        assert await control.link.say_goodbye(0.1) is False

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees, as files: at 80 columns and at 120."""
+
+from typing import Final
+
+import pytest
+from rich.console import RenderableType
+
+from discluster.ctl import render
+from discluster.messages import FleetStatus, HostStatus, PlanDiff
+from tests.unit.ctl import fleets
+from tests.unit.ctl.conftest import GOLDEN, CompareGolden
+from tests.unit.ctl.terminal import plain
+
+AWAY: Final = "MASTER is not running here: /run/discluster/master.sock does not exist"
+SNAPSHOTS: Final[dict[str, FleetStatus | HostStatus | PlanDiff]] = {
+    "healthy": fleets.healthy(),
+    "starting": fleets.starting(),
+    "token-rejected": fleets.token_rejected(),
+    "silent-host": fleets.silent_host(),
+    "failed-cluster": fleets.failed_cluster(),
+    "no-hosts": fleets.no_hosts(),
+    "many-shards": fleets.many_shards(),
+    "local": fleets.local(),
+    "diff-nothing": fleets.nothing_to_do(),
+    "diff-changes": fleets.some_changes(),
+}
+
+
+def rendered(snapshot: FleetStatus | HostStatus | PlanDiff, width: int) -> RenderableType:
+    if isinstance(snapshot, FleetStatus):
+        return render.fleet(snapshot, width=width)
+    if isinstance(snapshot, HostStatus):
+        return render.host(snapshot, width=width, because=AWAY)
+    return render.diff(snapshot, width=width)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_snapshot_looks_as_agreed(name: str, width: int, compare_golden: CompareGolden) -> None:
+    text = plain(rendered(SNAPSHOTS[name], width), width=width)
+    compare_golden(f"{name}-{width}", text)
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_hosts_look_as_agreed(width: int, compare_golden: CompareGolden) -> None:
+    text = plain(render.hosts(fleets.failed_cluster(), width=width), width=width)
+    compare_golden(f"hosts-{width}", text)
+
+
+def test_no_golden_file_is_left_over() -> None:
+    names = {f"{name}-{width}" for name in [*SNAPSHOTS, "hosts"] for width in (80, 120)}
+    assert {path.stem for path in GOLDEN.iterdir()} == names
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+@pytest.mark.parametrize("width", [40, 60, 79, 100, 250])
+def test_no_width_loses_a_problem(name: str, width: int) -> None:
+    snapshot = SNAPSHOTS[name]
+    text = plain(rendered(snapshot, width), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    if isinstance(snapshot, FleetStatus):
+        words = set(text.split())
+        for trouble in snapshot.troubles:
+            assert set(trouble.text.split()) <= words

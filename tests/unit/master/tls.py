@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys, requests and TLS contexts as a CONTROL has them."""
+
+import datetime
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from discluster.master.authority import Authority
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def csr_of(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def signed_host(
+    authority: Authority, host: str, directory: Path, *, now: datetime.datetime
+) -> tuple[Path, Path]:
+    """Files with the certificate and the key of ``host``."""
+    key = new_key()
+    pair = directory / f"{host}.crt", directory / f"{host}.key"
+    pair[0].write_text(authority.sign_host(csr_of(key, host), host, now=now))
+    pair[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return pair
+
+
+def client_context(authority: Authority, pair: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=authority.certificate)
+    if pair is not None:
+        context.load_cert_chain(*pair)
+    return context
