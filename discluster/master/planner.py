@@ -6,6 +6,7 @@ shares allow, so the number of shards that move is the least possible for these 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import chain
 
 import msgspec
@@ -51,20 +52,21 @@ def quotas(
 ) -> dict[str, int]:
     """How many shards each host gets: its share rounded down, and the rest one by one.
 
-    The rest goes first to hosts that would otherwise have to give a shard away, then by the size
-    of what rounding took from them.
+    The rest goes to hosts that rounding took from, at most one each: first to those that would
+    otherwise have to give a shard away, then by the size of what rounding took.
     """
-    total = sum(need.weight for need in hosts.values())
+    # Fractions: a share that is whole must not look like one that rounding took from.
+    total = sum(Fraction(need.weight) for need in hosts.values())
     if total <= 0:
         raise ConfigurationError(
             "no host can take a shard: there is none, or all weights are 0",
             hint="give at least one host in master.yaml a weight above 0",
         )
-    exact = {host: shard_count * need.weight / total for host, need in hosts.items()}
+    exact = {host: shard_count * Fraction(need.weight) / total for host, need in hosts.items()}
     share = {host: int(amount) for host, amount in exact.items()}
     rest = shard_count - sum(share.values())
     first = sorted(
-        (host for host in hosts if hosts[host].weight > 0),
+        (host for host in hosts if exact[host] > share[host]),
         key=lambda h: (current.get(h, 0) <= share[h], share[h] - exact[h], h),
     )
     for host in first[:rest]:

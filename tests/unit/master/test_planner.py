@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from discluster.errors import ConfigurationError
@@ -71,6 +71,12 @@ def test_every_shard_has_exactly_one_home_and_every_host_its_share(
     check(count, needs, plan_fleet(count, needs, {}))
 
 
+@example(
+    # d's share is exactly 1: what rounding left over is not d's, though d has both shards.
+    2,
+    {"d": HostNeed()},
+    {"b": HostNeed(), "c": HostNeed(weight=0.5), "d": HostNeed(weight=1.5)},
+)
 @given(COUNTS, FLEETS, FLEETS)
 def test_a_changed_fleet_moves_no_more_shards_than_its_shares_demand(
     count: int, before: dict[str, HostNeed], after: dict[str, HostNeed]
