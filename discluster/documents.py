@@ -172,7 +172,7 @@ class _Composer:
                 if documents > 1:
                     self._refuse(event, "a second document begins here; only one is allowed")
             elif isinstance(event, yaml.NodeEvent):
-                root = self._node(event, events, depth=0)
+                root = self._node(event, events, ())
         if self._problems:
             raise DocumentError(self._problems)
         # An empty file is an empty mapping: every setting has its default.
@@ -181,10 +181,10 @@ class _Composer:
     def _refuse(self, event: Any, message: str) -> typing.NoReturn:
         raise DocumentError([Problem(self._file, _line(event), "", message)])
 
-    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+    def _node(self, event: Any, events: Iterator[Any], path: tuple[str, ...]) -> Node:
         if isinstance(event, yaml.AliasEvent) or event.anchor:
             self._refuse(event, "anchors and aliases (& and *) are not allowed; write it out")
-        if depth > MAXIMUM_DEPTH:
+        if len(path) > MAXIMUM_DEPTH:
             self._refuse(event, f"nested deeper than {MAXIMUM_DEPTH} levels")
         line = _line(event)
         if isinstance(event, yaml.ScalarEvent):
@@ -192,13 +192,13 @@ class _Composer:
         if event.tag:
             self._refuse(event, f"tags are not allowed: {event.tag}")
         if isinstance(event, yaml.SequenceStartEvent):
-            items = []
+            items: list[Node] = []
             while not isinstance(event := next(events), yaml.SequenceEndEvent):
-                items.append(self._node(event, events, depth + 1))
+                items.append(self._node(event, events, (*path, str(len(items)))))
             return Node(items, line)
-        return Node(self._mapping(events, depth), line)
+        return Node(self._mapping(events, path), line)
 
-    def _mapping(self, events: Iterator[Any], depth: int) -> dict[str, tuple[int, Node]]:
+    def _mapping(self, events: Iterator[Any], path: tuple[str, ...]) -> dict[str, tuple[int, Node]]:
         entries: dict[str, tuple[int, Node]] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
@@ -206,10 +206,10 @@ class _Composer:
             if event.anchor or event.tag:
                 self._refuse(event, "anchors and tags (& and !) are not allowed on a key")
             line, key = _line(event), event.value
-            value = self._node(next(events), events, depth + 1)
+            value = self._node(next(events), events, (*path, key))
             if key in entries:
                 said = f"duplicate key (first on line {entries[key][0]}); keep one of the two"
-                self._problems.append(Problem(self._file, line, key, said))
+                self._problems.append(Problem(self._file, line, ".".join((*path, key)), said))
             entries[key] = (line, value)
         return entries
 

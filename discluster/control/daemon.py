@@ -189,7 +189,10 @@ class ControlDaemon:
 
     async def _leave(self) -> None:
         self._notifier.stopping()
-        if self._link is None or not self._link.connected:
+        if not self._supervisor.clusters_outlive_control:
+            # No goodbye: it tells MASTER that the clusters run on.
+            log.info("stopping, and the clusters with it")
+        elif self._link is None or not self._link.connected:
             log.info("stopping; MASTER is away; the clusters run on")
         elif await self._link.say_goodbye(_GOODBYE_PATIENCE):
             log.info("stopping; MASTER knows that this host is unattended; the clusters run on")

@@ -63,6 +63,10 @@ class EmbeddedSupervisor:
         self._units: dict[int, _Unit] = {}
         self._on_change: Callable[[], None] = lambda: None
 
+    @property
+    def clusters_outlive_control(self) -> bool:
+        return self._keep
+
     async def open(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         for path in self._directory.glob("cluster-*.pid"):

@@ -31,6 +31,11 @@ class Supervisor(Protocol):
     All calls raise SupervisorError when the supervisor refuses or cannot be reached.
     """
 
+    @property
+    def clusters_outlive_control(self) -> bool:
+        """Whether :meth:`close` leaves the clusters running."""
+        ...
+
     async def open(self, on_change: Callable[[], None]) -> None:
         """Connects; from now on ``on_change`` is called whenever a unit may have changed."""
         ...

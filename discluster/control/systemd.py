@@ -92,6 +92,10 @@ class SystemdSupervisor:
         self._matched: dict[int, str] = {}
         self._keeper: asyncio.Task[None] | None = None
 
+    @property
+    def clusters_outlive_control(self) -> bool:
+        return True
+
     async def open(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         await self._connect()

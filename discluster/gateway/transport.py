@@ -9,16 +9,13 @@ from typing import Any, Final, Protocol, Self
 import aiohttp
 import msgspec
 
-from discluster import __version__
+from discluster import USER_AGENT
 from discluster.errors import UnavailableError
 from discluster.gateway import urls
 from discluster.gateway.closecodes import KEEP_SESSION
 from discluster.gateway.compression import MAXIMUM_PAYLOAD
 
 CLOSE_LIMIT: Final = 1.0  # seconds for the close handshake; then the socket is aborted
-
-# The form that Discord requires (Discord: Reference, User Agent).
-USER_AGENT: Final = f"DiscordBot (https://github.com/discluster/discluster, {__version__})"
 
 
 class Closed(msgspec.Struct, frozen=True):

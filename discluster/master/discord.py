@@ -10,13 +10,12 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from discluster import __version__
+from discluster import USER_AGENT
 from discluster.documents import fits
 from discluster.errors import DiscordError, UnavailableError
 from discluster.plan import MAXIMUM_SHARDS, GatewayUrl
 from discluster.secret import Secret
 
-USER_AGENT: Final = f"DiscordBot (https://github.com/discluster, {__version__})"
 TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 _MAXIMUM_BODY: Final = 1024 * 1024
 

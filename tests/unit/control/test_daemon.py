@@ -69,6 +69,7 @@ class FakeSupervisor:
         self.listing.set()
         self.closed = False
         self.changed: Callable[[], None] = lambda: None
+        self.clusters_outlive_control = True
 
     async def open(self, on_change: Callable[[], None]) -> None:
         self.changed = on_change
@@ -302,6 +303,26 @@ async def test_master_hears_of_a_refused_plan_and_gets_goodbye(host: Host, tmp_p
     assert isinstance(heard[0], Hello)
     assert isinstance(heard[-1], Goodbye)
     assert host.notifier.told[-1] == "STOPPING" or "STOPPING" in host.notifier.told
+
+
+async def test_control_that_takes_its_clusters_along_says_no_goodbye(
+    host: Host, tmp_path: Path
+) -> None:
+    """A goodbye means that the clusters run on."""
+    host.supervisor.clusters_outlive_control = False
+    heard: list[object] = []
+    master = SmallMaster(tmp_path / "master")
+
+    async def script(conversation: Conversation) -> None:
+        heard.append(await conversation.hear())
+        await conversation.say(WELCOME)
+        while True:
+            heard.append(await conversation.hear())
+
+    master.script = script
+    async with master.serve(), host.running(host.link_to(master)):
+        await wait_for(lambda: any(isinstance(m, HostReport) for m in heard), 5)
+    assert not any(isinstance(m, Goodbye) for m in heard)
 
 
 async def test_control_without_master_waits_and_says_so(host: Host, tmp_path: Path) -> None:
