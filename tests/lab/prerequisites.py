@@ -14,6 +14,7 @@ PACKAGE_OF: Final = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "git": "git",
+    "dbus-daemon": "dbus-daemon",  # not for the lab: unit tests run against a private bus
 }
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CAP_NET_ADMIN: Final = 12

@@ -5,9 +5,9 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from typing import Any, Final, final
 import yaml
 
 from discluster.simulator.client import SimulatorClient
-from tests.scenario.processes import Finished, Service, run
+from tests.scenario.processes import REPOSITORY, Finished, Service, run
 from tests.waiting import wait_for
 
 TOKEN: Final = "loopback-token"
@@ -33,6 +33,12 @@ class LoopbackFleet:
     def __init__(self) -> None:
         # Not pytest's tmp_path: a UNIX socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="discluster-"))
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-m", "tests.scenario.guardian", str(self.directory)],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         self.hosts: tuple[str, ...] = ()
         self._services: dict[str, Service] = {}
         self._simulator: SimulatorClient | None = None
@@ -205,7 +211,10 @@ class LoopbackFleet:
         await wait_for(lambda: not any(map(_lives, pids)), 20, what="the clusters end")
         if "simulator" in self._services:
             await self._services["simulator"].stop()
-        await asyncio.to_thread(shutil.rmtree, self.directory)
+        # Nobody of the fleet is left; it removes the directory.
+        assert self._guardian.stdin is not None
+        self._guardian.stdin.close()
+        await asyncio.to_thread(self._guardian.wait)
 
     # --- where things are ---
 
