@@ -17,6 +17,7 @@ from discluster.gateway import Event
 from discluster.messages import Assignment, Held, PermitDenied
 from discluster.plan import Session
 from discluster.sessions import SessionFile, read_sessions
+from tests.notifier import RecordingNotifier
 from tests.unit.cluster.controls import FakeControl
 from tests.unit.gateway.fakes import FakeSocket, FakeTransport, plain_identity
 from tests.waiting import wait_for
@@ -64,30 +65,6 @@ class Handler:
         return f"{len(self.events)} events"
 
 
-class Notifier:
-    """What systemd is told."""
-
-    def __init__(self) -> None:
-        self.watchdog_interval: float | None = 0.02
-        self.told: list[str] = []
-        self.fed = 0
-
-    def ready(self) -> None:
-        self.told.append("READY")
-
-    def status(self, text: str) -> None:
-        self.told.append(text)
-
-    def watchdog(self) -> None:
-        self.fed += 1
-
-    def reloading(self) -> None:
-        self.told.append("RELOADING")
-
-    def stopping(self) -> None:
-        self.told.append("STOPPING")
-
-
 class Rig:
     """One cluster 3 on a directory that outlives it."""
 
@@ -97,7 +74,7 @@ class Rig:
         self.clock = SystemClock()
         self.transport = FakeTransport(self.clock)  # type: ignore[arg-type]  # asks it the time only
         self.handler = Handler()
-        self.notifier = Notifier()
+        self.notifier = RecordingNotifier(0.02)
         self.stop = asyncio.Event()
         self.daemon = ClusterDaemon(
             cluster=3,

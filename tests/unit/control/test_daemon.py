@@ -40,6 +40,7 @@ from discluster.messages import (
     encode,
 )
 from discluster.plan import ClusterPlan, HostPlan, digest, host_plan_to_yaml
+from tests.notifier import RecordingNotifier
 from tests.unit.control.masters import WELCOME, Conversation, SmallMaster, joined_identity
 from tests.waiting import wait_for
 
@@ -98,37 +99,13 @@ class FakeSupervisor:
         self.closed = True
 
 
-class FakeNotifier:
-    """What systemd is told."""
-
-    def __init__(self, interval: float | None = None) -> None:
-        self.watchdog_interval = interval
-        self.told: list[str] = []
-        self.fed = 0
-
-    def ready(self) -> None:
-        self.told.append("READY")
-
-    def status(self, text: str) -> None:
-        self.told.append(text)
-
-    def watchdog(self) -> None:
-        self.fed += 1
-
-    def reloading(self) -> None:
-        self.told.append("RELOADING")
-
-    def stopping(self) -> None:
-        self.told.append("STOPPING")
-
-
 class Host:
     """One CONTROL on a directory that outlives it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.supervisor = FakeSupervisor()
-        self.notifier = FakeNotifier(0.02)
+        self.notifier = RecordingNotifier(0.02)
         self.clock = SystemClock()
         self.store = ControlStore(own=directory / "control", clusters=directory / "clusters")
         self.permits = PermitDesk(clock=self.clock, interval=0.2)

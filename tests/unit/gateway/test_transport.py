@@ -2,21 +2,16 @@
 """The real socket, against a server on loopback that misbehaves on purpose."""
 
 import asyncio
-import datetime
-import ipaddress
-import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from discluster.errors import UnavailableError
 from discluster.gateway import AiohttpTransport, Closed
 from discluster.gateway.transport import CLOSE_LIMIT, AiohttpSocket
+from tests.certificates import loopback_certificate
 from tests.unit.gateway.rawserver import BINARY, CLOSE, PING, PONG, TEXT, Peer, RawServer
 
 
@@ -271,45 +266,14 @@ async def test_transport_outside_of_its_context_is_a_mistake() -> None:
 
 
 async def test_tls_certificate_is_checked(tmp_path: Path) -> None:
-    certificate = self_signed(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    async with RawServer(tls=context) as server:
+    certificate = loopback_certificate(tmp_path)
+    async with RawServer(tls=certificate.server_context()) as server:
         async with AiohttpTransport() as distrusting:
             with pytest.raises(UnavailableError, match="certificate"):
                 await distrusting.connect(server.url)
-        trusting = ssl.create_default_context(cafile=str(certificate))
-        async with AiohttpTransport(tls=trusting) as transport:
+        async with AiohttpTransport(tls=certificate.trusting_context()) as transport:
             socket, peer = await pair(transport, server)
             peer.send(TEXT, b"hi")
             assert await socket.receive() == "hi"
             socket.abort()
             assert await socket.receive() == Closed(None)
-
-
-def self_signed(directory: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / "server.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path

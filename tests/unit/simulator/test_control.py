@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from discluster.simulator.client import SimulatorClient, SimulatorError
 from discluster.simulator.guilds import guild_id
 from discluster.simulator.settings import SimulatorSettings
 from discluster.simulator.simulator import Simulator
+from tests.certificates import loopback_certificate
 from tests.unit.simulator.client import dialing
 from tests.unit.simulator.conftest import Rig, StartRig
 
@@ -181,8 +183,7 @@ async def test_waiting_ends_with_a_timeout(start: StartRig) -> None:
 
 
 async def test_tls_serves_wss_and_https(tmp_path: Path) -> None:
-    certificate, key, context = _certificate(tmp_path)
-    settings = SimulatorSettings(tls_certificate=certificate, tls_key=key, guilds=0)
+    settings, context = _over_tls(tmp_path)
     async with Simulator(settings) as simulator, dialing(simulator.gateway_url) as dialer:
         assert simulator.api.startswith("https://")
         assert simulator.gateway_url.startswith("wss://")
@@ -196,8 +197,7 @@ async def test_tls_serves_wss_and_https(tmp_path: Path) -> None:
 async def test_a_failed_tls_handshake_does_not_keep_the_simulator_from_ending(
     tmp_path: Path,
 ) -> None:
-    certificate, key, _ = _certificate(tmp_path)
-    settings = SimulatorSettings(tls_certificate=certificate, tls_key=key, guilds=0)
+    settings, _ = _over_tls(tmp_path)
     async with asyncio.timeout(5), Simulator(settings) as simulator:
         host, port = simulator.gateway_url.removeprefix("wss://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -206,39 +206,13 @@ async def test_a_failed_tls_handshake_does_not_keep_the_simulator_from_ending(
         writer.close()
 
 
-def _certificate(directory: Path) -> tuple[str, str, Any]:
-    """A certificate for 127.0.0.1, its key, and a context that trusts it."""
-    import datetime
-    import ipaddress
-    import ssl
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "simulated")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+def _over_tls(directory: Path) -> tuple[SimulatorSettings, ssl.SSLContext]:
+    """Settings of a simulator with a certificate, and a context that trusts it."""
+    made = loopback_certificate(directory)
+    settings = SimulatorSettings(
+        tls_certificate=str(made.certificate), tls_key=str(made.key), guilds=0
     )
-    pem = serialization.Encoding.PEM
-    (directory / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (directory / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.create_default_context(cafile=str(directory / "cert.pem"))
-    return str(directory / "cert.pem"), str(directory / "key.pem"), context
+    return settings, made.trusting_context()
 
 
 async def test_a_taken_port_is_reported(start: StartRig) -> None:
