@@ -89,7 +89,7 @@ class Master:
 
     async def diff(self) -> PlanDiff:
         """What MASTER would change if it planned now."""
-        return _read(PlanDiff, await self._request("GET", "/v1/plan/diff"))
+        return _read(PlanDiff, await self._request("GET", "/v1/diff"))
 
     async def create_token(self, request: TokenRequest) -> JoinToken:
         """A new join token."""

@@ -126,7 +126,7 @@ class OperatorApi:
             [
                 web.get("/v1/status", self._status),
                 web.get("/v1/plan", self._plan),
-                web.get("/v1/plan/diff", self._diff),
+                web.get("/v1/diff", self._diff),
                 web.get("/v1/plan/{host}", self._host_plan),
                 web.post("/v1/tokens", self._token),
             ]

@@ -63,12 +63,12 @@ async def failure_of(answer: Awaitable[object]) -> DisclusterError:
 async def test_status_and_diff_arrive_as_they_were_sent(path: Path) -> None:
     routes = {
         "/v1/status": servers.says(fleets.healthy()),
-        "/v1/plan/diff": servers.says(fleets.some_changes()),
+        "/v1/diff": servers.says(fleets.some_changes()),
     }
     async with servers.master(path, routes) as requests:
         assert await Master(path).status() == fleets.healthy()
         assert await Master(path).diff() == fleets.some_changes()
-    assert requests.seen == ["GET /v1/status", "GET /v1/plan/diff"]
+    assert requests.seen == ["GET /v1/status", "GET /v1/diff"]
 
 
 async def test_plan_arrives_letter_for_letter(path: Path) -> None:

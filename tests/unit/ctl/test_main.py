@@ -165,7 +165,7 @@ async def test_plan_show_of_an_unknown_host_tells_masters_reason(ctl: Ctl) -> No
     [(fleets.nothing_to_do(), "Nothing would change"), (fleets.some_changes(), "8-11 ")],
 )
 async def test_plan_diff_ends_with_0_whatever_it_finds(diff: Message, words: str, ctl: Ctl) -> None:
-    async with servers.master(ctl.master, {"/v1/plan/diff": servers.says(diff)}):
+    async with servers.master(ctl.master, {"/v1/diff": servers.says(diff)}):
         status, out, err = await ctl("plan", "diff")
     assert (status, err) == (0, "")
     assert words in out
@@ -215,7 +215,7 @@ async def test_commands_that_need_master_end_with_69_without_it(
 )
 async def test_exit_status_is_that_of_the_error_class(code: str, status: int, ctl: Ctl) -> None:
     failure = Failure(code=code, message="it broke", hint="mend it")
-    async with servers.master(ctl.master, {"/v1/plan/diff": servers.says(failure, status=500)}):
+    async with servers.master(ctl.master, {"/v1/diff": servers.says(failure, status=500)}):
         assert await ctl("plan", "diff") == (status, "", "error: it broke (mend it)\n")
 
 

@@ -309,7 +309,7 @@ async def test_operators_get_status_plans_and_tokens(fleet: Fleet) -> None:
     async with get("http://master/v1/plan/alpha") as response:
         assert host_plan_from_yaml(await response.text(), file="p").host == "alpha"
     (fleet.directory / "master.yaml").write_text("shards_per_cluster: 1\n")
-    async with get("http://master/v1/plan/diff") as response:
+    async with get("http://master/v1/diff") as response:
         diff = msgspec.json.decode(await response.read(), type=PlanDiff)
     assert "to another cluster of the same host" in diff.summary
     async with fleet.operator.post(
@@ -326,7 +326,7 @@ async def test_what_operators_ask_in_vain_is_answered_in_words(fleet: Fleet) -> 
     status, failure = await fleet.failure("GET", "/v1/plan")
     assert (status, failure.code) == (409, "no-plan")
     assert failure.message.startswith("there is no plan yet: waiting for")
-    status, failure = await fleet.failure("GET", "/v1/plan/diff")
+    status, failure = await fleet.failure("GET", "/v1/diff")
     assert (status, failure.code) == (409, "no-plan")
     await fleet.join("alpha")
     await fleet.join("beta")
@@ -334,7 +334,7 @@ async def test_what_operators_ask_in_vain_is_answered_in_words(fleet: Fleet) -> 
     status, failure = await fleet.failure("GET", "/v1/plan/nobody")
     assert (status, failure.hint) == (404, "hosts in it: alpha, beta")
     (fleet.directory / "master.yaml").write_text("shards_per_clutser: 1\n")
-    status, failure = await fleet.failure("GET", "/v1/plan/diff")
+    status, failure = await fleet.failure("GET", "/v1/diff")
     assert (status, failure.code) == (409, "document")
     assert "did you mean 'shards_per_cluster'?" in failure.message
     assert (await fleet.failure("GET", "/v1/none"))[0] == 404
