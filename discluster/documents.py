@@ -172,7 +172,7 @@ class _Composer:
                 if documents > 1:
                     self._refuse(event, "a second document begins here; only one is allowed")
             elif isinstance(event, yaml.NodeEvent):
-                root = self._node(event, events, ())
+                root = self._node(event, events, "", depth=0)
         if self._problems:
             raise DocumentError(self._problems)
         # An empty file is an empty mapping: every setting has its default.
@@ -181,10 +181,10 @@ class _Composer:
     def _refuse(self, event: Any, message: str) -> typing.NoReturn:
         raise DocumentError([Problem(self._file, _line(event), "", message)])
 
-    def _node(self, event: Any, events: Iterator[Any], path: tuple[str, ...]) -> Node:
+    def _node(self, event: Any, events: Iterator[Any], path: str, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent) or event.anchor:
             self._refuse(event, "anchors and aliases (& and *) are not allowed; write it out")
-        if len(path) > MAXIMUM_DEPTH:
+        if depth > MAXIMUM_DEPTH:
             self._refuse(event, f"nested deeper than {MAXIMUM_DEPTH} levels")
         line = _line(event)
         if isinstance(event, yaml.ScalarEvent):
@@ -194,11 +194,12 @@ class _Composer:
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Node] = []
             while not isinstance(event := next(events), yaml.SequenceEndEvent):
-                items.append(self._node(event, events, (*path, str(len(items)))))
+                below = _below(path, len(items))
+                items.append(self._node(event, events, below, depth + 1))
             return Node(items, line)
-        return Node(self._mapping(events, path), line)
+        return Node(self._mapping(events, path, depth), line)
 
-    def _mapping(self, events: Iterator[Any], path: tuple[str, ...]) -> dict[str, tuple[int, Node]]:
+    def _mapping(self, events: Iterator[Any], path: str, depth: int) -> dict[str, tuple[int, Node]]:
         entries: dict[str, tuple[int, Node]] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
@@ -206,10 +207,11 @@ class _Composer:
             if event.anchor or event.tag:
                 self._refuse(event, "anchors and tags (& and !) are not allowed on a key")
             line, key = _line(event), event.value
-            value = self._node(next(events), events, (*path, key))
+            below = _below(path, key)
+            value = self._node(next(events), events, below, depth + 1)
             if key in entries:
                 said = f"duplicate key (first on line {entries[key][0]}); keep one of the two"
-                self._problems.append(Problem(self._file, line, ".".join((*path, key)), said))
+                self._problems.append(Problem(self._file, line, below, said))
             entries[key] = (line, value)
         return entries
 
@@ -308,7 +310,7 @@ class _Reader:
             self.complain(node.line, path, f"must be a list, not {node.describe()}")
             return container()
         return container(
-            self.read(child, item, f"{path}[{index}]") for index, child in enumerate(node.value)
+            self.read(child, item, _below(path, index)) for index, child in enumerate(node.value)
         )
 
     def _dict(self, node: Node, key_shape: Any, item: Any, path: str) -> Any:
@@ -317,7 +319,7 @@ class _Reader:
             return {}
         result = {}
         for text, (line, child) in node.value.items():
-            below = f"{path}.{text}" if path else text
+            below = _below(path, text)
             key = self._key(text, key_shape, line, below)
             if key in result:
                 self.complain(
@@ -349,7 +351,7 @@ class _Reader:
         before = len(self.problems)
         values = {}
         for text, (line, child) in node.value.items():
-            below = f"{path}.{text}" if path else text
+            below = _below(path, text)
             if text not in fields:
                 self.complain(line, below, _unknown(text, list(fields)))
                 continue
@@ -370,6 +372,13 @@ class _Reader:
 def _number(value: float) -> str:
     """As a person writes it: 1000000, not 1e+06."""
     return str(int(value)) if value == int(value) else str(value)
+
+
+def _below(path: str, step: str | int) -> str:
+    """The path of a mapping's key, or of a list's item, as messages write it."""
+    if isinstance(step, int):
+        return f"{path}[{step}]"
+    return f"{path}.{step}" if path else step
 
 
 def _line(event: Any) -> int:

@@ -101,6 +101,10 @@ def test_a_value_that_does_not_fit_is_refused_with_its_place(text: str, said: st
             "hosts:\n  a: {b: 1}\n  a: {b: 2}",
             "f.yaml:3: hosts.a: duplicate key (first on line 2); keep one of the two",
         ),
+        (
+            "a:\n- {b: 1}\n- {b: 1, b: 2}",
+            "f.yaml:3: a[1].b: duplicate key (first on line 3); keep one of the two",
+        ),
         ("a: 1\nb: 2\na: 3", "f.yaml:3: a: duplicate key (first on line 1); keep one of the two"),
         ("a: &x 1", "f.yaml:1: anchors and aliases (& and *) are not allowed; write it out"),
         ("a: *x", "f.yaml:1: anchors and aliases (& and *) are not allowed; write it out"),
