@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class LoopbackCertificate(msgspec.Struct, frozen=True):
-    """PEM files: the certificate of 127.0.0.1, which signs itself, and its key."""
+    """PEM files: the certificate of 127.0.0.1 to 127.0.0.9, which signs itself, and its key."""
 
     certificate: Path
     key: Path
@@ -33,7 +33,7 @@ def loopback_certificate(directory: Path) -> LoopbackCertificate:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
     now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    addresses = [x509.IPAddress(ipaddress.ip_address(f"127.0.0.{n}")) for n in range(1, 10)]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -42,7 +42,7 @@ def loopback_certificate(directory: Path) -> LoopbackCertificate:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

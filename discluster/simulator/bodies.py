@@ -185,7 +185,7 @@ def message(rng: random.Random, *, edited: bool) -> dict[str, Any]:
         "content": _content(rng),
         "components": [],
         "channel_type": 0,
-        "channel_id": _channel_id(rng),
+        "channel_id": GUILD,
         "author": user(rng),
         "attachments": [],
     }
@@ -225,7 +225,7 @@ def typing(rng: random.Random) -> dict[str, Any]:
         "user_id": _pick_id(rng, 300_000_000_000_000_000),
         "timestamp": 1_779_021_660,
         "member": _member_with_user(rng),
-        "channel_id": _channel_id(rng),
+        "channel_id": GUILD,
     }
 
 
@@ -253,7 +253,7 @@ def reaction(rng: random.Random, *, added: bool) -> dict[str, Any]:
         "type": 0,
         "message_id": _pick_id(rng, 1_505_000_000_000_000_000),
         "emoji": {"name": rng.choice(("🔥", "👍", "😂")), "id": None},
-        "channel_id": _channel_id(rng),
+        "channel_id": GUILD,
         "burst": False,
     }
     if added:
@@ -274,7 +274,7 @@ def member_remove(rng: random.Random) -> dict[str, Any]:
 
 def message_delete(rng: random.Random) -> dict[str, Any]:
     """MESSAGE_DELETE."""
-    return {"id": _pick_id(rng, 1_505_000_000_000_000_000), "channel_id": _channel_id(rng)}
+    return {"id": _pick_id(rng, 1_505_000_000_000_000_000), "channel_id": GUILD}
 
 
 def channel(rng: random.Random) -> dict[str, Any]:
@@ -297,7 +297,7 @@ def channel(rng: random.Random) -> dict[str, Any]:
         "nsfw": False,
         "name": "general",
         "last_message_id": _pick_id(rng, 1_505_000_000_000_000_000),
-        "id": _channel_id(rng),
+        "id": GUILD,
         "flags": 0,
     }
 
@@ -322,7 +322,7 @@ def interaction(rng: random.Random) -> dict[str, Any]:
             "id": "1100000000000000900",
         },
         "context": 0,
-        "channel_id": _channel_id(rng),
+        "channel_id": GUILD,
         "channel": {**channel(rng), "permissions": permissions},
         "authorizing_integration_owners": {"1": _pick_id(rng, 300_000_000_000_000_000)},
         "attachment_size_limit": 10_485_760,
@@ -335,6 +335,7 @@ def guild_create(rng: random.Random) -> dict[str, Any]:
     """GUILD_CREATE; with more than 32 keys its order is that of a hash, not sorted."""
     me = {**member(rng), "user": bot_user()}
     text = {**channel(rng), "type": 0, "name": "general"}
+    other = {**channel(rng), "id": _channel_id(rng)}
     everyone: dict[str, Any] = {
         "version": 0, "unicode_emoji": None, "tags": {}, "position": 0,
         "permissions": "1071698660929", "name": "@everyone", "mentionable": False,
@@ -347,7 +348,7 @@ def guild_create(rng: random.Random) -> dict[str, Any]:
         "explicit_content_filter": 2, "max_video_channel_users": 25, "banner": None,
         "splash": None, "application_id": None, "nsfw_level": 0, "large": True,
         "application_command_counts": {"1": 12},
-        "channels": [reverse_sorted(text), reverse_sorted(channel(rng))],
+        "channels": [reverse_sorted(text), reverse_sorted(other)],
         "default_message_notifications": 1, "afk_timeout": 300,
         "premium_progress_bar_enabled": False, "max_stage_video_channel_users": 50,
         "stage_instances": [], "id": GUILD, "max_members": 25_000_000, "hub_type": None,

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 import msgspec
 
-from discluster.simulator.faults import Which
+from discluster.simulator.burst import BurstView
+from discluster.simulator.deeds import AnyDeed
+from discluster.simulator.edges import EdgeView
 from discluster.simulator.ledger import AnyRecord, decode_lines
-from discluster.simulator.oracles import Verdict
+from discluster.simulator.oracles import Claims, Report, Verdict
+from discluster.simulator.outages import EdgeAsked, EdgeConnections, EdgeOrder
+from discluster.simulator.script import At, Point, Rule, RuleView, Which
 from discluster.simulator.views import ShardView, Summary
 
 T = TypeVar("T")
@@ -68,9 +73,15 @@ class SimulatorClient:
         """Living sessions."""
         return msgspec.json.decode(await self._get("/shards"), type=list[ShardView])
 
-    async def judgement(self) -> list[Verdict]:
-        """Violated oracles; empty is good."""
-        return msgspec.json.decode(await self._get("/judgement"), type=list[Verdict])
+    async def judgement(self, claims: Claims | None = None) -> list[Verdict]:
+        """Violated oracles; empty is good. Some oracles need to know what the client claims."""
+        body = msgspec.to_builtins(claims or Claims())
+        answer = await self._request("POST", "/judgement", body)
+        return msgspec.json.decode(answer, type=list[Verdict])
+
+    async def report(self) -> list[Report]:
+        """Figures of each bot: identifies, lost sessions, times of recovery."""
+        return msgspec.json.decode(await self._get("/report"), type=list[Report])
 
     async def sent(self, shard: int) -> list[tuple[int, int, int]]:
         """Counted events sent to a shard: guild id, count, sequence."""
@@ -142,8 +153,13 @@ class SimulatorClient:
         """Send RECONNECT."""
         return await self._post("/reconnect", shard=shard, close_after=close_after)
 
-    async def event(self, shard: Which, name: str, body: dict[str, Any]) -> int | None:
-        """Send one event; returns its count in its guild."""
+    async def event(
+        self, shard: Which | Literal["routed"], name: str, body: dict[str, Any]
+    ) -> int | None:
+        """Send one event; returns its count in its guild.
+
+        "routed": to those whom Discord would send it to, by guild and intents.
+        """
         answer = await self._request("POST", "/event", {"shard": shard, "t": name, "d": body})
         return msgspec.json.decode(answer, type=dict[str, int | None])["count"]
 
@@ -179,6 +195,63 @@ class SimulatorClient:
         """Set the privileged intents that are granted."""
         return await self._post("/intents", privileged=list(privileged), bot=bot)
 
+    async def script(self, at: At | Point, *do: AnyDeed, instead: bool = False) -> int:
+        """A rule that does this there; returns its id. See `Rule` for `instead`."""
+        place = At(point=at) if isinstance(at, str) else at
+        body = msgspec.to_builtins(Rule(at=place, do=do, instead=instead))
+        answer = await self._request("POST", "/script", body)
+        return msgspec.json.decode(answer, type=dict[str, int])["id"]
+
+    async def scripts(self) -> list[RuleView]:
+        """All rules, and how often each was carried out."""
+        return msgspec.json.decode(await self._get("/script"), type=list[RuleView])
+
+    async def unscript(self, ident: int | None = None) -> int:
+        """Forget one rule, or all; returns how many."""
+        parameters = {} if ident is None else {"id": str(ident)}
+        answer = await self._request("DELETE", "/script", None, parameters)
+        return msgspec.json.decode(answer, type=dict[str, int])["affected"]
+
+    async def edge(
+        self,
+        edge: str,
+        do: EdgeOrder,
+        *,
+        seconds: float | None = None,
+        connections: EdgeConnections = "keep",
+        spacing: float = 0.0,
+        grace: float = 5.0,
+    ) -> int:
+        """Drain, stop or restore an edge, or "all"; see `EdgeAsked`. Returns its connections."""
+        asked = EdgeAsked(
+            edge=edge,
+            do=do,
+            seconds=seconds,
+            connections=connections,
+            spacing=spacing,
+            grace=grace,
+        )
+        return await self._post("/edge", **msgspec.to_builtins(asked))
+
+    async def edges(self) -> list[EdgeView]:
+        """All edges and how they are."""
+        return msgspec.json.decode(await self._get("/edges"), type=list[EdgeView])
+
+    async def prepare_burst(self, shard: Which = "all", events: int = 30_000) -> int:
+        """Make and compress so many events for each connection; returns how many in all.
+
+        They, and all that follows them, wait for `release_burst`.
+        """
+        return await self._post("/burst/prepare", shard=shard, events=events)
+
+    async def release_burst(self) -> int:
+        """Send what is prepared as fast as the clients read; returns the events at once."""
+        return await self._post("/burst/release")
+
+    async def burst(self) -> BurstView:
+        """How far the burst is."""
+        return msgspec.json.decode(await self._get("/burst"), type=BurstView)
+
     # Inside
 
     async def _post(self, path: str, **body: object) -> int:
@@ -198,7 +271,8 @@ class SimulatorClient:
         if self._http is None:
             connector = aiohttp.UnixConnector(self._path) if self._path else None
             self._http = aiohttp.ClientSession(connector=connector)
-        data = None if body is None else msgspec.json.encode(body)
+        # Not bare bytes: aiohttp warns of those that are large, as claims may be.
+        data = None if body is None else io.BytesIO(msgspec.json.encode(body))
         url = self._base + path
         async with self._http.request(method, url, params=parameters, data=data) as response:
             answer = await response.read()

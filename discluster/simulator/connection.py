@@ -7,6 +7,7 @@ It knows frames, not Discord. Every record of a connection's end comes from here
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ from discluster.simulator.frames import (
     parse_handshake,
     refuse_handshake,
 )
+from discluster.simulator.pacing import Pace, Pacer
 
 Closer = Literal["client", "server", "tcp"]
 
@@ -35,12 +37,15 @@ Closer = Literal["client", "server", "tcp"]
 _LINGER = 5.0
 _HANDSHAKE_TIME = 10.0
 
+# Bytes that may wait for a slow way to the socket before it counts as full.
+_QUEUE = 1 << 16
+
 
 class Owner(Protocol):
     """Who is told what happens on a connection."""
 
-    def admit(self, handshake: Handshake) -> None:
-        """Look at the upgrade request; raises HandshakeError to refuse it."""
+    def asked(self, connection: Connection, handshake: Handshake) -> None:
+        """An upgrade request came: accept or refuse it, now or later, or leave it."""
 
     def arrived(self, connection: Connection) -> None:
         """A socket was accepted (with TLS: after its handshake); `gone` will follow."""
@@ -64,14 +69,28 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
-    def __init__(self, owner: Owner, *, loop: asyncio.AbstractEventLoop, max_message: int) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        max_message: int,
+        edge: str | None = None,
+    ) -> None:
+        """`edge`: whose listener this is; None if its path will tell."""
         self.number = 0
+        self.edge = edge
+        self.ignores_close = False  # it neither answers a close frame nor hangs up after one
         self._owner = owner
         self._loop = loop
         self._reader = FrameReader(max_message=max_message, too_large=4002)
         self._head = b""
+        self._asked: Handshake | None = None
+        self._pacer: Pacer | None = None
+        self._stalled = False
+        self._closing = False  # as soon as the slow way to the socket is empty
         self._transport: asyncio.Transport | None = None
-        self._state: Literal["handshake", "open", "closed"] = "handshake"
+        self._state: Literal["handshake", "asked", "open", "closed"] = "handshake"
         self._full = False
         self._muted = False
         self._timer: asyncio.TimerHandle | None = None
@@ -82,7 +101,29 @@ class Connection(asyncio.Protocol):
     @property
     def writable(self) -> bool:
         """Whether sending now would not pile up bytes here."""
-        return self._state == "open" and not self._full and not self._muted
+        full = self._full or (self._pacer is not None and self._pacer.queued > _QUEUE)
+        return self._state == "open" and not full and not self._muted
+
+    @property
+    def open(self) -> bool:
+        """Whether the upgrade is done and no end has come."""
+        return self._state == "open"
+
+    @property
+    def deaf(self) -> bool:
+        """Whether it does not read for now, so that nothing can be expected to arrive."""
+        return self._muted or self._stalled
+
+    @property
+    def address(self) -> str:
+        """The client's IP address."""
+        name = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the socket has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     @property
     def muted(self) -> bool:
@@ -96,7 +137,45 @@ class Connection(asyncio.Protocol):
     def write(self, frames: Iterable[bytes]) -> None:
         """Send ready-made frames in one go."""
         if self._state == "open" and not self._muted and self._transport is not None:
-            self._transport.write(b"".join(frames))
+            data = b"".join(frames)
+            if self._pacer is None:
+                self._transport.write(data)
+            else:
+                self._pacer.push(data)
+
+    def pace(self, pace: Pace, rng: random.Random) -> None:
+        """From now on, bytes take a slow way to the socket."""
+        if self._pacer is None:
+            self._pacer = Pacer(
+                pace, write=self._paced, drained=self._drained, loop=self._loop, rng=rng
+            )
+        self._pacer.pace = pace
+
+    def accept(self) -> None:
+        """Answer the upgrade request with 101."""
+        handshake = self._asked
+        if self._state != "asked" or self._transport is None or handshake is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.write(accept_handshake(handshake.key))
+        self._state = "open"
+        rest, self._head = self._head, b""
+        self._owner.opened(self, handshake)
+        if rest:
+            self._read(rest)
+
+    def refuse(self, answer: bytes) -> None:
+        """Answer the upgrade request with this, and hang up."""
+        if self._transport is not None and self._state in ("handshake", "asked"):
+            self._state = "closed"
+            self._transport.write(answer)
+            self._transport.close()
+
+    def hold(self) -> None:
+        """Leave the upgrade request without an answer, as long as the client waits."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def close(self, code: int | None, reason: str = "") -> None:
         """Send a close frame and end; the peer has a few seconds to answer it."""
@@ -105,14 +184,28 @@ class Connection(asyncio.Protocol):
         self._muted = False
         self.write((close_frame(code, reason),))
         self._finish("server", code, reason)
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._listen()
+        if self._transport is not None and not self.ignores_close:
             self._timer = self._loop.call_later(_LINGER, self._transport.abort)
+
+    def hang_up(self) -> None:
+        """End the TCP connection in order (FIN), without a close frame."""
+        self._finish("tcp", None, "ended by the server")
+        self._state = "closed"
+        self._listen()
+        if self._transport is None:
+            return
+        self._timer = self._loop.call_later(_LINGER, self._transport.abort)
+        # With unread bytes in the socket close() would send RST, half a close does not.
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
 
     def drop(self) -> None:
         """Reset the TCP connection, without a close frame."""
         if self._transport is not None:
-            _reset(self._transport)
+            reset(self._transport)
         self._finish("tcp", None, "dropped by the server")
 
     def mute(self, muted: bool) -> None:
@@ -126,6 +219,16 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             self._owner.writable(self)
 
+    def stall(self, stalled: bool) -> None:
+        """Stop reading, or begin again; writing goes on."""
+        if self._state != "open" or self._transport is None or stalled == self._stalled:
+            return
+        self._stalled = stalled
+        if stalled:
+            self._transport.pause_reading()
+        elif not self._muted:
+            self._transport.resume_reading()
+
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,9 +238,9 @@ class Connection(asyncio.Protocol):
         self._owner.arrived(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._state == "handshake":
-            data = self._shake_hands(data)
-        if data and not self._deaf:
+        if self._state in ("handshake", "asked"):
+            self._shake_hands(data)
+        elif not self._deaf:
             self._read(data)
 
     def eof_received(self) -> bool:
@@ -154,36 +257,31 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._pacer is not None:
+            self._pacer.stop()
         self._finish("tcp", None, "" if exc is None else type(exc).__name__)
         self._transport = None
         self._owner.gone(self)
 
     # Inside
 
-    def _shake_hands(self, data: bytes) -> bytes:
-        """Take part of the upgrade request; returns what follows it."""
+    def _shake_hands(self, data: bytes) -> None:
+        """Take part of the upgrade request, or what follows it while it has no answer."""
         self._head += data
+        if self._state == "asked":
+            return
         head, end, rest = self._head.partition(b"\r\n\r\n")
-        assert self._transport is not None
         try:
             if not end:
                 if len(self._head) > MAX_HANDSHAKE_BYTES:
                     raise HandshakeError(431, "the request is too long")
-                return b""
-            handshake = parse_handshake(head)
-            self._owner.admit(handshake)
+                return
+            self._asked = parse_handshake(head)
         except HandshakeError as error:
-            self._state = "closed"
-            self._transport.write(refuse_handshake(error.status, error.reason))
-            self._transport.close()
-            return b""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._transport.write(accept_handshake(handshake.key))
-        self._state = "open"
-        self._head = b""
-        self._owner.opened(self, handshake)
-        return rest
+            self.refuse(refuse_handshake(error.status, f"{error.reason}\n".encode()))
+            return
+        self._state, self._head = "asked", rest
+        self._owner.asked(self, self._asked)
 
     def _read(self, data: bytes) -> None:
         try:
@@ -212,12 +310,37 @@ class Connection(asyncio.Protocol):
 
     def _close_received(self, payload: bytes) -> None:
         code = close_code(payload)
-        if self._transport is None:
+        reason = payload[2:].decode(errors="replace")
+        if self.ignores_close:
+            self._finish("client", code, reason)
             return
         if self._state == "open":
             self.write((close_frame(code),))
-            self._finish("client", code, payload[2:].decode(errors="replace"))
-        self._transport.close()
+            self._finish("client", code, reason)
+        if self._pacer is not None and self._pacer.queued:
+            self._closing = True
+        else:
+            self._end()
+
+    def _paced(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _drained(self) -> None:
+        """What took the slow way has left."""
+        if self._closing:
+            self._end()
+        elif self.writable:
+            self._owner.writable(self)
+
+    def _end(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _listen(self) -> None:
+        self._stalled = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _finish(self, by: Closer, code: int | None, reason: str) -> None:
         if self._state == "open":
@@ -225,7 +348,7 @@ class Connection(asyncio.Protocol):
             self._owner.closed(self, by, code, reason)
 
 
-def _reset(transport: asyncio.Transport) -> None:
+def reset(transport: asyncio.Transport) -> None:
     """Close with RST rather than FIN, as a machine or a load balancer that dies does."""
     sock = transport.get_extra_info("socket")
     if sock is not None:

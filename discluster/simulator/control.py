@@ -16,10 +16,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from discluster.simulator import faults, ledger
+from discluster.simulator.bursts import Bursts, PrepareBurst
 from discluster.simulator.faults import FaultError, Faults
 from discluster.simulator.gateway import Gateway
+from discluster.simulator.judging import Judge
 from discluster.simulator.ledger import Record
-from discluster.simulator.oracles import Limits, judge
+from discluster.simulator.oracles import Claims
+from discluster.simulator.outages import EdgeAsked, Outages
+from discluster.simulator.script import Rule, ScriptError
 from discluster.simulator.tally import Tally
 from discluster.simulator.views import ShardView, Summary
 
@@ -31,13 +35,19 @@ A = TypeVar("A", bound=faults.Asked)
 class Control:
     """Builds the aiohttp application."""
 
-    def __init__(self, gateway: Gateway, *, tally: Tally, limits: Limits) -> None:
+    def __init__(self, gateway: Gateway, *, tally: Tally) -> None:
         self._gateway = gateway
         self._world = gateway.world
         self._tally = tally
-        self._limits = limits
+        self._judge = Judge(self._world)
         self._faults = Faults(gateway)
+        self._bursts = Bursts(gateway, self._faults)
+        self._outages = Outages(gateway)
         self._waiting: set[asyncio.Event] = set()
+
+    def close(self) -> None:
+        """The simulator ends."""
+        self._outages.close()
 
     def wake(self) -> None:
         """A record was added to the ledger."""
@@ -46,12 +56,14 @@ class Control:
 
     def application(self) -> web.Application:
         """To be served by a runner."""
-        application = web.Application(middlewares=[_errors], client_max_size=1 << 24)
+        application = web.Application(middlewares=[_errors], client_max_size=1 << 27)
         router, actions = application.router, self._faults
         router.add_get("/ledger", self._ledger)
         router.add_get("/summary", self._summary)
         router.add_get("/shards", self._shards)
         router.add_get("/judgement", self._judgement)
+        router.add_post("/judgement", self._judge_claims)
+        router.add_get("/report", self._report)
         router.add_get("/sent", self._sent)
         router.add_post("/drop", _action(faults.Drop, actions.drop))
         router.add_post("/close", _action(faults.CloseAsked, actions.close))
@@ -66,7 +78,43 @@ class Control:
         router.add_post("/token/accept", _action(faults.AcceptToken, actions.accept_token))
         router.add_post("/budget", _action(faults.BudgetAsked, actions.budget))
         router.add_post("/intents", _action(faults.Intents, actions.intents))
+        router.add_get("/script", self._scripts)
+        router.add_post("/script", self._script)
+        router.add_delete("/script", self._unscript)
+        router.add_get("/edges", self._edges)
+        router.add_post("/edge", self._edge)
+        router.add_get("/burst", self._burst)
+        router.add_post("/burst/prepare", self._prepare_burst)
+        router.add_post("/burst/release", self._release_burst)
         return application
+
+    async def _script(self, request: web.Request) -> web.Response:
+        rule = msgspec.json.decode(await request.read(), type=Rule)
+        return _json({"id": self._gateway.performer.add(rule)})
+
+    async def _scripts(self, request: web.Request) -> web.Response:
+        return _json(self._gateway.performer.script.views())
+
+    async def _unscript(self, request: web.Request) -> web.Response:
+        ident = _number(request, "id", 0) or None
+        return _json({"affected": self._gateway.performer.script.remove(ident)})
+
+    async def _edge(self, request: web.Request) -> web.Response:
+        asked = msgspec.json.decode(await request.read(), type=EdgeAsked)
+        return _json({"affected": await self._outages.order(asked)})
+
+    async def _edges(self, request: web.Request) -> web.Response:
+        return _json(self._outages.views())
+
+    async def _burst(self, request: web.Request) -> web.Response:
+        return _json(self._bursts.view())
+
+    async def _prepare_burst(self, request: web.Request) -> web.Response:
+        asked = msgspec.json.decode(await request.read() or b"{}", type=PrepareBurst)
+        return _json({"affected": await self._bursts.prepare(asked)})
+
+    async def _release_burst(self, request: web.Request) -> web.Response:
+        return _json({"affected": self._bursts.release()})
 
     async def _ledger(self, request: web.Request) -> web.Response:
         since = _number(request, "since", 0)
@@ -120,6 +168,8 @@ class Control:
             lost=world.lost,
             violations=kinds["violation"],
             budget=budget,
+            now=world.timing.now(),
+            seed=world.settings.seed,
             records=world.ledger.last,
         )
 
@@ -144,9 +194,14 @@ class Control:
         return sorted(views, key=lambda view: (view.shard[1], view.shard[0], view.since))
 
     async def _judgement(self, request: web.Request) -> web.Response:
-        # In a thread: a long ledger takes a while, and heartbeats must not wait for it.
-        records, now = self._world.ledger.since(), self._world.timing.now()
-        return _json(await asyncio.to_thread(judge, records, self._limits, now=now))
+        return _json(await self._judge.judgement(Claims()))
+
+    async def _judge_claims(self, request: web.Request) -> web.Response:
+        claims = msgspec.json.decode(await request.read() or b"{}", type=Claims)
+        return _json(await self._judge.judgement(claims))
+
+    async def _report(self, request: web.Request) -> web.Response:
+        return _json(await self._judge.reports())
 
     async def _sent(self, request: web.Request) -> web.Response:
         which = _number(request, "shard", -1)
@@ -155,7 +210,7 @@ class Control:
         limit = min(_number(request, "limit", MAX_SENT), MAX_SENT)
         chosen = [
             event
-            for shard, log in self._world.sent_logs.items()
+            for (_, shard), log in self._world.sent_logs.items()
             if shard[0] == which
             for event in log
         ]
@@ -189,6 +244,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except FaultError as error:
         return _json({"error": str(error), "hint": error.hint}, status=400)
+    except ScriptError as error:
+        return _json({"error": str(error), "hint": "choose another point"}, status=400)
     except msgspec.MsgspecError as error:
         hint = f"the body of {request.path} is a JSON object; the manual lists its keys"
         return _json({"error": str(error), "hint": hint}, status=400)

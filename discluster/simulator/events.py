@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from discluster.simulator import bodies
+from discluster.simulator.chatter import chatter
 from discluster.simulator.intents import Intent
 from discluster.simulator.templates import GuildTemplate, Template
 
@@ -80,6 +81,11 @@ class Catalogue:
         """Variants of GUILD_CREATE."""
         rng = random.Random(f"{self._seed}/guilds")
         return [GuildTemplate("GUILD_CREATE", bodies.guild_create(rng)) for _ in range(VARIANTS)]
+
+    @cached_property
+    def chatter(self) -> list[Template]:
+        """MESSAGE_CREATEs that are all different, for bursts."""
+        return chatter(random.Random(f"{self._seed}/chatter"))
 
     @cached_property
     def _types(self) -> list[tuple[EventType, list[Template]]]:

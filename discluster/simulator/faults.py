@@ -13,12 +13,11 @@ from discluster.simulator import ledger
 from discluster.simulator.gateway import Gateway
 from discluster.simulator.intents import granted
 from discluster.simulator.peer import Peer
+from discluster.simulator.routing import reaches
+from discluster.simulator.script import Which
 from discluster.simulator.sessions import Session
 from discluster.simulator.settings import PrivilegedIntent
 from discluster.simulator.world import Bot
-
-Which = int | tuple[int, int] | Literal["all"]
-"""Shard id (of any shard count), `[shard_id, num_shards]`, or all."""
 
 
 class FaultError(Exception):
@@ -65,9 +64,13 @@ class ReconnectAsked(OnShard, frozen=True, kw_only=True):
     close_after: float | None = None
 
 
-class Event(OnShard, frozen=True, kw_only=True):
-    """A dispatch; with a guild_id in `d` it is counted like a streamed one."""
+class Event(Asked, frozen=True, kw_only=True):
+    """A dispatch; with a guild_id in `d` it is counted like a streamed one.
 
+    shard: who gets it, "routed" for those whom Discord would send it to by guild and intents.
+    """
+
+    shard: Which | Literal["routed"]
     t: str
     d: dict[str, object]
 
@@ -137,7 +140,7 @@ class Faults:
 
     def drop(self, asked: Drop) -> int:
         """Reset the connection, or close it with a code."""
-        peers = self._connected(asked.shard)
+        peers = self.connected(asked.shard)
         self._note("drop", asked.shard, code=asked.code)
         for peer in peers:
             if asked.code is None:
@@ -148,7 +151,7 @@ class Faults:
 
     def close(self, asked: CloseAsked) -> int:
         """Close the connection; some codes end the session, as with Discord."""
-        peers = self._connected(asked.shard)
+        peers = self.connected(asked.shard)
         self._note("close", asked.shard, code=asked.code)
         for peer in peers:
             peer.connection.close(asked.code, asked.reason)
@@ -171,7 +174,7 @@ class Faults:
 
     def reconnect(self, asked: ReconnectAsked) -> int:
         """Send RECONNECT."""
-        peers = self._connected(asked.shard)
+        peers = self.connected(asked.shard)
         self._note("reconnect", asked.shard, close_after=asked.close_after)
         for peer in peers:
             peer.reconnect()
@@ -182,8 +185,8 @@ class Faults:
 
     def event(self, asked: Event) -> int | None:
         """Send one event; returns its count if it has a guild."""
-        sessions = self.sessions(asked.shard)
-        self._note("event", asked.shard, t=asked.t)
+        sessions = self._routed(asked) if asked.shard == "routed" else self.sessions(asked.shard)
+        self._note("event", None if asked.shard == "routed" else asked.shard, t=asked.t)
         count = None
         for bot in self._world.bots:
             own = [session for session in sessions if session.facts.bot == bot.index]
@@ -193,9 +196,16 @@ class Faults:
             self._gateway.flush(session)
         return count
 
+    def _routed(self, asked: Event) -> list[Session]:
+        guild = asked.d.get("guild_id")
+        number = int(guild) if isinstance(guild, str | int) and str(guild).isdecimal() else None
+        intents = self._world.catalogue.intents
+        living = self._world.sessions.values()
+        return [s for s in living if reaches(s.facts, asked.t, number, intents)]
+
     def request_heartbeat(self, asked: OnShard) -> int:
         """Ask for a heartbeat at once."""
-        peers = self._connected(asked.shard)
+        peers = self.connected(asked.shard)
         self._note("heartbeat-request", asked.shard)
         for peer in peers:
             peer.request_heartbeat(self._world.timing.now())
@@ -203,7 +213,7 @@ class Faults:
 
     def mute(self, asked: Mute) -> int:
         """Make connections half-open for a while."""
-        peers = self._connected(asked.shard)
+        peers = self.connected(asked.shard)
         self._note("mute", asked.shard, seconds=asked.seconds)
         for peer in peers:
             self._note_peer("mute", peer)
@@ -214,7 +224,7 @@ class Faults:
 
     def withhold_acks(self, asked: WithholdAcks) -> int:
         """Leave heartbeats without an answer."""
-        peers = self._connected(asked.shard)
+        peers = self.connected(asked.shard)
         self._note("withhold-acks", asked.shard, count=asked.count)
         for peer in peers:
             peer.withheld = asked.count
@@ -282,7 +292,8 @@ class Faults:
             return None
         return self._gateway.peers.get(session.connection)
 
-    def _connected(self, which: Which) -> Sequence[Peer]:
+    def connected(self, which: Which) -> Sequence[Peer]:
+        """Connections of living sessions; raises FaultError if a named shard has none."""
         peers = [self._peer(session) for session in self.sessions(which)]
         connected = [peer for peer in peers if peer is not None]
         if not connected and which != "all":

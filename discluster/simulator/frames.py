@@ -11,9 +11,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from urllib.parse import parse_qsl, urlsplit
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -115,13 +116,13 @@ def accept_handshake(key: str) -> bytes:
     )
 
 
-def refuse_handshake(status: int, reason: str) -> bytes:
-    """The answer to a bad upgrade request."""
-    body = reason.encode() + b"\n"
-    return (
-        f"HTTP/1.1 {status} Refused\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\n\r\n"
-    ).encode() + body
+def refuse_handshake(
+    status: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """The answer to an upgrade request that is turned down."""
+    lines = {"Content-Type": "text/plain", **headers, "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"HTTP/1.1 {status} Refused\r\n{head}Connection: close\r\n\r\n".encode() + body
 
 
 def frame(opcode: Opcode, payload: bytes) -> bytes:

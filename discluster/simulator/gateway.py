@@ -5,28 +5,30 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Final
+from functools import partial
 
 from discluster.simulator import ledger, payloads
 from discluster.simulator.commands import Commands
 from discluster.simulator.compression import SCHEMES, make_encoder
 from discluster.simulator.connection import Closer, Connection
-from discluster.simulator.frames import Handshake, HandshakeError, Message
+from discluster.simulator.deeds import Hello
+from discluster.simulator.edges import MAIN, Listener
+from discluster.simulator.frames import Handshake, Message, refuse_handshake
 from discluster.simulator.login import Login
 from discluster.simulator.peer import Peer
+from discluster.simulator.performer import Course, Performer
+from discluster.simulator.script import Script
 from discluster.simulator.sessions import Session
 from discluster.simulator.validate import (
     OPERATOR_CODES,
-    TERMINAL_CODES,
+    SESSION_ENDING_CODES,
     HeartbeatFrame,
     IdentifyFrame,
     Refusal,
     ResumeFrame,
     read_frame,
 )
-from discluster.simulator.world import Bot, World, edge_path
-
-SESSION_ENDING_CODES: Final = TERMINAL_CODES | {4007, 4009}
+from discluster.simulator.world import Bot, World
 
 # Larger messages cannot be told from an attack; up to here they are read whole, and refused with
 # 4002 and an orderly close.
@@ -47,15 +49,20 @@ class Gateway:
         self._opened = 0
         self._connections: set[Connection] = set()
         self._gone = asyncio.Event()
-        self._paths = {"/"} | {edge_path(edge) for edge in range(self._settings.edges)}
-        self._commands = Commands(world)
+        self.performer = Performer(world, Script(), self.peers)
+        self._commands = Commands(world, self.performer)
         self._login = Login(
-            world, revoke=self.revoke, take_over=self._take_over, refuse=self._refuse
+            world,
+            performer=self.performer,
+            revoke=self.revoke,
+            take_over=self._take_over,
+            refuse=self._refuse,
         )
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
-        """Open one listener."""
-        return await self._loop.create_server(self._connection, host, port, ssl=tls, backlog=4096)
+    def listener(self, edge: str | None, tls: ssl.SSLContext | None) -> Listener:
+        """A listener of one edge, or of all that have none (None)."""
+        make = partial(self._connection, edge)
+        return Listener(make, loop=self._loop, tls=tls)
 
     def pump(self, seconds: float) -> None:
         """Let events happen for real `seconds`, and send them."""
@@ -98,9 +105,20 @@ class Gateway:
 
     # What connections say
 
-    def admit(self, handshake: Handshake) -> None:
-        if handshake.path not in self._paths:
-            raise HandshakeError(404, f"no such path: {handshake.path}")
+    def asked(self, connection: Connection, handshake: Handshake) -> None:
+        edges = self.world.edges
+        if connection.edge is None:
+            connection.edge = edges.at_path(handshake.path)
+        elif handshake.path != "/":
+            connection.edge = None
+        if connection.edge is None:
+            connection.refuse(refuse_handshake(404, f"no such path: {handshake.path}\n".encode()))
+        elif edges.state(connection.edge) == "refusing":
+            connection.drop()
+        elif edges.state(connection.edge) == "black-hole":
+            connection.hold()
+        else:
+            self.performer.upgrade(connection)
 
     def opened(self, connection: Connection, handshake: Handshake) -> None:
         self._opened += 1
@@ -112,7 +130,7 @@ class Gateway:
             ledger=self.world.ledger,
             encoding=make_encoder(
                 query.get("compress"),
-                zlib_level=self._settings.zlib_level or self.world.rng.choice((6, 6, 6, 9)),
+                zlib_level=self._zlib_level(),
                 zstd_level=self._settings.zstd_level,
             ),
             loop=self._loop,
@@ -125,12 +143,15 @@ class Gateway:
                 path=handshake.path,
                 query=query,
                 user_agent=handshake.user_agent,
+                address=connection.address,
+                edge=connection.edge or MAIN,
             )
         )
         self._greet(peer, query)
 
     def received(self, connection: Connection, message: Message) -> None:
         peer = self.peers[connection.number]
+        peer.heard += 1
         now = self.world.timing.now()
         if not peer.sends.hit(now):
             self._refuse(peer, Refusal(4008, "Rate limited.", "send-rate"))
@@ -164,7 +185,12 @@ class Gateway:
         session = peer.session
         self.world.ledger.append(
             ledger.Close(
-                **peer.about, by=by, code=code, reason=reason, authenticated=session is not None
+                **peer.about,
+                by=by,
+                code=code,
+                reason=reason,
+                authenticated=session is not None,
+                heard=peer.heard,
             )
         )
         if session is None or session.connection != peer.number:
@@ -178,8 +204,12 @@ class Gateway:
 
     # Inside
 
-    def _connection(self) -> Connection:
-        return Connection(self, loop=self._loop, max_message=_MAX_MESSAGE)
+    def _connection(self, edge: str | None) -> Connection:
+        return Connection(self, loop=self._loop, max_message=_MAX_MESSAGE, edge=edge)
+
+    def _zlib_level(self) -> int:
+        mixed = self.world.draw("zlib", self._opened).choice((6, 6, 6, 9))
+        return self._settings.zlib_level or mixed
 
     def _greet(self, peer: Peer, query: dict[str, str]) -> None:
         if query.get("v") != "10":
@@ -190,8 +220,19 @@ class Gateway:
             return
         if query.get("compress") not in (None, *SCHEMES):
             peer.violation("compress", "an unknown value of compress is ignored")
-        peer.send(payloads.hello(self.world.timing.real(self._settings.heartbeat_interval)))
-        self._watch(peer)
+        self.performer.act("accepted", peer, lambda _: self._offer(peer))
+
+    def _offer(self, peer: Peer) -> None:
+        self.performer.act("hello", peer, partial(self._hello, peer))
+
+    def _hello(self, peer: Peer, course: Course) -> None:
+        odd = next((deed for deed in course.deeds if isinstance(deed, Hello)), None)
+        peer.greeted = self.world.timing.now()
+        if odd is None:
+            peer.send(payloads.hello(self.world.timing.real(self._settings.heartbeat_interval)))
+            self._watch(peer)
+        else:  # whoever cannot know the interval is not judged by it
+            peer.send(payloads.odd_hello(... if odd.missing else odd.interval))
 
     def _heartbeat(self, peer: Peer, beat: HeartbeatFrame, now: float) -> None:
         last = peer.last_beat
@@ -202,6 +243,7 @@ class Gateway:
                 gap=None if last is None else now - last,
                 offset=now - peer.greeted if last is None else None,
                 requested=None if peer.requested is None else now - peer.requested,
+                acknowledged=not peer.withheld,
             )
         )
         peer.last_beat, peer.requested = now, None
@@ -209,14 +251,17 @@ class Gateway:
             peer.violation("heartbeat-shape", beat.odd)
         session = peer.session
         if session is not None and beat.seq is not None:
-            if not 1 <= beat.seq <= session.seq:
+            if not 1 <= beat.seq <= max(session.seq, session.claimed):
                 peer.violation("heartbeat-seq", f"{beat.seq} was not sent in this session")
             session.acknowledge(beat.seq)
         if peer.withheld:
             peer.withheld -= 1
         else:
-            short = self._settings.short_acks
-            peer.send(payloads.SHORT_HEARTBEAT_ACK if short else payloads.HEARTBEAT_ACK)
+            self.performer.act("heartbeat", peer, lambda _: self._acknowledge(peer))
+
+    def _acknowledge(self, peer: Peer) -> None:
+        short = self._settings.short_acks
+        peer.send(payloads.SHORT_HEARTBEAT_ACK if short else payloads.HEARTBEAT_ACK)
 
     def _watch(self, peer: Peer) -> None:
         """Look again when the next heartbeat is overdue, if none comes until then."""
@@ -224,7 +269,7 @@ class Gateway:
         limit = settings.heartbeat_interval + settings.heartbeat_tolerance
         last = peer.greeted if peer.last_beat is None else peer.last_beat
         left = last + limit - timing.now()
-        if left > 0 or peer.connection.muted:
+        if left > 0 or peer.connection.deaf:
             again = max(left, settings.heartbeat_interval / 20)
             peer.watch = timing.later(again, lambda: self._watch(peer))
             return

@@ -15,23 +15,26 @@ from aiohttp.typedefs import Handler, Middleware
 
 from discluster.simulator import ledger
 from discluster.simulator.bodies import application, bot_user
+from discluster.simulator.http_script import HttpScript
 from discluster.simulator.limits import SlidingWindow
+from discluster.simulator.pages import CLOUDFLARE, VIA
+from discluster.simulator.performer import Performer
 from discluster.simulator.templates import dump
 from discluster.simulator.world import Bot, World
 
 INVALID_REQUEST_PERIOD: Final = 600.0
 _DISCONTINUED: Final = frozenset({"3", "4", "5"})
-_CLOUDFLARE: Final = (
-    b"<!DOCTYPE html><html><head><title>Access denied | discord.com used Cloudflare to restrict "
-    b"access</title></head><body><h1>Error 1015</h1><p>You are being rate limited</p></body></html>"
-)
 
 
 class Api:
     """Builds the aiohttp application."""
 
-    def __init__(self, world: World, *, gateway_url: Callable[[], str]) -> None:
+    def __init__(
+        self, world: World, *, performer: Performer, gateway_url: Callable[[], str]
+    ) -> None:
         self._world = world
+        self._performer = performer
+        self._script = HttpScript(world.timing, self._record)
         self._settings = world.settings
         self._gateway_url = gateway_url
         self._invalid = SlidingWindow(
@@ -52,6 +55,10 @@ class Api:
         @web.middleware
         async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
             response: web.StreamResponse | None = self._refusal(request)
+            if response is None and request.path.endswith("/gateway/bot"):
+                course = self._performer.http(self._bot(request))
+                if course.rules:
+                    return await self._script.answer(course, request, handler)
             if response is None:
                 try:
                     response = await handler(request)
@@ -66,14 +73,24 @@ class Api:
         return judge
 
     def _record(self, request: web.Request, status: int) -> None:
-        record = ledger.Http(method=request.method, path=request.path, status=status)
+        record = ledger.Http(
+            bot=self._bot(request),
+            method=request.method,
+            path=request.path,
+            status=status,
+        )
         self._world.ledger.append(record)
+
+    def _bot(self, request: web.Request) -> int | None:
+        """Whose request it is, if it says so with a token that is known."""
+        bot = self._world.bot(request.headers.get("Authorization", "").partition(" ")[2])
+        return bot.index if bot else None
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         """What is refused whatever is asked for."""
         now = self._world.timing.now()
         if self._invalid.free_after(now):
-            return web.Response(status=429, body=_CLOUDFLARE, content_type="text/html")
+            return web.Response(status=429, body=CLOUDFLARE, content_type="text/html")
         version = request.match_info.get("version")
         if version in _DISCONTINUED:
             return _json(400, {"message": "400: Bad Request", "code": 50_041})
@@ -82,7 +99,7 @@ class Api:
         if not request.headers.get("User-Agent", "").startswith("DiscordBot ("):
             self._violation("user-agent", "User-Agent is not of the form 'DiscordBot (…, …)'")
             if self._settings.require_user_agent:
-                return web.Response(status=403, body=_CLOUDFLARE, content_type="text/html")
+                return web.Response(status=403, body=CLOUDFLARE, content_type="text/html")
         return None
 
     def _violation(self, rule: str, text: str) -> None:
@@ -153,5 +170,5 @@ def _json(status: int, body: object, headers: dict[str, str] | None = None) -> w
         status=status,
         body=dump(body),
         content_type="application/json",
-        headers={"Via": "1.1 google", **(headers or {})},
+        headers={**VIA, **(headers or {})},
     )

@@ -16,11 +16,12 @@ Shard = tuple[int, int]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """What all records have. `n` counts from 1 without gaps."""
+    """What all records have. `n` counts from 1 without gaps; `bot` is the index of its token."""
 
     n: int = 0
     time: float = 0.0
     connection: int | None = None
+    bot: int | None = None
     shard: Shard | None = None
     session: str | None = None
 
@@ -39,11 +40,13 @@ class Http(Record, frozen=True, kw_only=True, tag="http"):
 
 
 class Open(Record, frozen=True, kw_only=True, tag="open"):
-    """A WebSocket connection was opened."""
+    """A WebSocket connection was opened, by a client at this IP address."""
 
     path: str
     query: dict[str, str]
     user_agent: str = ""
+    address: str = ""
+    edge: str = "main"
 
 
 class Identify(Record, frozen=True, kw_only=True, tag="identify"):
@@ -83,13 +86,15 @@ class Heartbeat(Record, frozen=True, kw_only=True, tag="heartbeat"):
     """A heartbeat arrived.
 
     `gap`: seconds since the connection's previous one. `offset`: seconds since HELLO, for the
-    first one only. `requested`: seconds since the server asked for it, if it did.
+    first one only. `requested`: seconds since the server asked for it, if it did. `acknowledged`:
+    whether it got its answer.
     """
 
     seq: int | None = None
     gap: float | None = None
     offset: float | None = None
     requested: float | None = None
+    acknowledged: bool = True
 
 
 class Command(Record, frozen=True, kw_only=True, tag="command"):
@@ -99,12 +104,16 @@ class Command(Record, frozen=True, kw_only=True, tag="command"):
 
 
 class Close(Record, frozen=True, kw_only=True, tag="close"):
-    """A connection ended. `code` is None for a TCP drop and for a close frame without a code."""
+    """A connection ended. `code` is None for a TCP drop and for a close frame without a code.
+
+    `heard`: payloads that its client had sent.
+    """
 
     by: Literal["client", "server", "tcp"]
     code: int | None = None
     reason: str = ""
     authenticated: bool = False
+    heard: int = 0
 
 
 class InvalidSession(Record, frozen=True, kw_only=True, tag="invalid_session"):
@@ -139,6 +148,15 @@ class Fault(Record, frozen=True, kw_only=True, tag="fault"):
     detail: dict[str, str | int | float | bool | None] = {}
 
 
+class Scripted(Record, frozen=True, kw_only=True, tag="scripted"):
+    """A rule of the script is carried out here; `deeds` are their kinds."""
+
+    rule: int
+    point: str
+    deeds: tuple[str, ...] = ()
+    edge: str | None = None
+
+
 AnyRecord = (
     Http
     | Open
@@ -154,13 +172,14 @@ AnyRecord = (
     | SessionEnd
     | Violation
     | Fault
+    | Scripted
 )
 
 KINDS = frozenset(
     str(kind.__struct_config__.tag)
     for kind in (
         Http, Open, Identify, Ready, Resume, Resumed, Heartbeat, Command, Close,
-        InvalidSession, Reconnect, SessionEnd, Violation, Fault,
+        InvalidSession, Reconnect, SessionEnd, Violation, Fault, Scripted,
     )
 )  # fmt: skip
 

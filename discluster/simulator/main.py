@@ -59,6 +59,7 @@ async def run(settings: SimulatorSettings) -> None:
             "api": simulator.api,
             "gateway": simulator.gateway_url,
             "control": simulator.control_url,
+            "seed": settings.seed,
         }
         print(json.dumps(listening), flush=True)
         SystemdNotifier().ready()

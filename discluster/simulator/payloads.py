@@ -14,16 +14,25 @@ RECONNECT: Final = b'{"t":null,"s":null,"op":7,"d":null}'
 RESUMED_BODY: Final = dump({"_trace": ['["gateway-simulated-2",{"micros":900}]']})
 
 _HELLO = (
-    b'{"t":null,"s":null,"op":10,"d":{"heartbeat_interval":%d,'
+    b'{"t":null,"s":null,"op":10,"d":{"heartbeat_interval":%b,'
     b'"_trace":["[\\"gateway-simulated-1\\",{\\"micros\\":0.0}]"]}}'
 )
 
 
 def hello(interval: float) -> bytes:
     """HELLO; `interval` in real seconds, milliseconds on the wire."""
-    return _HELLO % max(1, round(interval * 1000))
+    return _HELLO % (b"%d" % max(1, round(interval * 1000)))
 
 
-def invalid_session(*, resumable: bool) -> bytes:
-    """INVALID_SESSION."""
-    return b'{"t":null,"s":null,"op":9,"d":%b}' % (b"true" if resumable else b"false")
+def odd_hello(interval: object) -> bytes:
+    """HELLO with whatever is asked for; `...` leaves the interval out."""
+    if interval is ...:
+        return b'{"t":null,"s":null,"op":10,"d":{"_trace":[]}}'
+    return _HELLO % dump(interval)
+
+
+def invalid_session(d: str) -> bytes:
+    """INVALID_SESSION; `d`: "true", "false", "null" or "missing"."""
+    if d == "missing":
+        return b'{"t":null,"s":null,"op":9}'
+    return b'{"t":null,"s":null,"op":9,"d":%b}' % d.encode()

@@ -138,6 +138,34 @@ class Producer:
             session.append(literal, number, count)
         return count
 
+    def can_burst(self, session: Session) -> bool:
+        """Whether `burst` has something to send: guilds, and the intent for their messages."""
+        stream = self._stream_of(session)
+        intents = session.facts.intents & Intent.GUILD_MESSAGES
+        return stream is not None and bool(stream.numbers) and bool(intents)
+
+    def burst(self, session: Session, events: int) -> set[Session]:
+        """Messages of the guilds of one session, all different; returns who got something.
+
+        Sessions that share guilds with it get them, too.
+        """
+        stream, touched = self._stream_of(session), {session}
+        if stream is None:
+            return touched
+        deck = self._catalogue.chatter
+        alone = len(self._generations) == 1 and len(stream.sessions) == 1
+        for _ in range(events):
+            template, guild = stream.pick(deck)
+            if alone:
+                session.append(template, guild, self._next_count(guild))
+            else:
+                touched.update(self._deal(template, guild))
+        return touched
+
+    def _stream_of(self, session: Session) -> Stream | None:
+        shard_id, num_shards = session.facts.shard
+        return self._generations.get(num_shards, {}).get(shard_id)
+
     def _tick_stream(
         self, stream: Stream, events: float, elders: list[int], touched: set[Session]
     ) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from discluster.simulator.intents import Intent
 from discluster.simulator.ledger import Shard
-from discluster.simulator.templates import AnyTemplate
+from discluster.simulator.templates import NOTHING, AnyTemplate
 
 Entry = tuple[AnyTemplate, int, int]
 """Template, guild id, count: rendered when it is sent, so that a long buffer stays small."""
@@ -32,22 +32,33 @@ def parameters(query: dict[str, str]) -> Parameters:
 
 
 class SentLog:
-    """The newest `limit` counted events of one shard: guild, count and sequence."""
+    """The newest `limit` counted events of one shard: guild, count and sequence, by session."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._values = array("Q")
+        self._sessions: list[str] = []
 
-    def add(self, guild: int, count: int, seq: int) -> None:
+    def begin(self, session: str) -> int:
+        """A session of the shard starts; returns its number for `add`."""
+        self._sessions.append(session)
+        return len(self._sessions) - 1
+
+    def add(self, guild: int, count: int, seq: int, session: int = 0) -> None:
         """Remember one event."""
         values = self._values
-        values.extend((guild, count, seq))
-        if len(values) >= 6 * self._limit:
-            del values[: len(values) - 3 * self._limit]
+        values.extend((guild, count, seq, session))
+        if len(values) >= 8 * self._limit:
+            del values[: len(values) - 4 * self._limit]
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        values = self._values[-3 * self._limit :]
-        return zip(values[0::3], values[1::3], values[2::3], strict=True)
+        values = self._values[-4 * self._limit :]
+        return zip(values[0::4], values[1::4], values[2::4], strict=True)
+
+    def sessions(self) -> Iterator[str]:
+        """Of each event, the id of the session that it was sent in."""
+        names = self._sessions
+        return (names[number] for number in self._values[-4 * self._limit :][3::4])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +87,14 @@ class Session:
         self.streaming = False
         self.connection: int | None = None
         self.ended: str | None = None
+        self.unusable = False  # its client cannot resume it, since its READY was no good
+        self.detached = 0  # how often its connection was lost
+        self.claimed = 0  # the highest sequence that a script made up
+        self.skips = False  # whether some sequences are never sent
         self.content = bool(facts.intents & Intent.MESSAGE_CONTENT)
         self._replay_events = replay_events
         self._sent = sent
+        self._number = sent.begin(facts.id)
         self._entries: list[Entry] = []
         self._first = 1  # sequence of _entries[0]
 
@@ -87,7 +103,7 @@ class Session:
         self.seq += 1
         self._entries.append((template, guild, count))
         if template.counted:
-            self._sent.add(guild, count, self.seq)
+            self._sent.add(guild, count, self.seq, self._number)
         # Besides what a RESUME may ask for, the guilds of a session that just began: they are
         # all put in at once, and its connection needs time to send them.
         kept = self._replay_events + self.guilds + 1
@@ -96,6 +112,12 @@ class Session:
             del self._entries[:dropped]
             self._first += dropped
         return self.seq
+
+    def skip(self, sequences: int) -> None:
+        """Use up sequences that are never sent."""
+        self.skips = True
+        for _ in range(sequences):
+            self.append(NOTHING)
 
     def replayable(self, seq: int) -> bool:
         """Whether a RESUME may ask for everything after `seq`."""

@@ -16,6 +16,7 @@ from discluster.simulator.guilds import MAX_GUILDS
 
 PrivilegedIntent = Literal["GUILD_MEMBERS", "GUILD_PRESENCES", "MESSAGE_CONTENT"]
 
+MAX_EDGES = 26
 DEFAULT_TOKEN = "simulated-bot-token"
 
 
@@ -35,6 +36,13 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             "resume URLs point to the others in turn, or to the first if it is the only one"
         ),
     ] = (0,)
+    edge_addresses: Annotated[
+        tuple[str, ...],
+        Setting(
+            help="host:port of each resume host, where it listens by itself and can refuse; empty: "
+            "they are paths on gateway_ports, as many as `edges` says"
+        ),
+    ] = ()
     control: Annotated[
         str, Setting(help="Where the control API listens: unix:/path or host:port")
     ] = "127.0.0.1:0"
@@ -54,6 +62,9 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     guilds: Annotated[
         int, Setting(help="Guilds that the bot is in", minimum=0, maximum=MAX_GUILDS)
     ] = 64
+    members: Annotated[
+        int, Setting(help="Members of each guild that a request for members finds", minimum=1)
+    ] = 1
     shards: Annotated[int, Setting(help="Recommended number of shards", minimum=1)] = 4
     assigned_multiple: Annotated[
         int,
@@ -125,7 +136,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         int, Setting(help="Events that a session keeps for replay", minimum=1)
     ] = 20_000
     edges: Annotated[
-        int, Setting(help="Resume hosts (paths /edge-a, /edge-b, …)", minimum=1, maximum=26)
+        int, Setting(help="Resume hosts (paths /edge-a, /edge-b, …)", minimum=1, maximum=MAX_EDGES)
     ] = 4
 
     # Events
@@ -199,6 +210,13 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     short_acks: Annotated[
         bool, Setting(help='Heartbeats are acknowledged with {"op":11}, without t, s and d')
     ] = False
+    payload_compression: Annotated[
+        bool,
+        Setting(
+            help="IDENTIFY's `compress` makes each payload a zlib stream of its own, if there is "
+            "no transport compression; otherwise it is ignored"
+        ),
+    ] = True
 
     # The simulation
     seed: Annotated[int, Setting(help="Seed of all that is random")] = 1
@@ -221,6 +239,12 @@ def check(settings: SimulatorSettings) -> None:
 def _contradictions(settings: SimulatorSettings) -> Iterator[tuple[bool, str]]:
     least, most = settings.session_ttl_minimum, settings.session_ttl_maximum
     yield most < least, f"session_ttl_maximum ({most:g}) is below session_ttl_minimum ({least:g})"
+    for address in settings.edge_addresses:
+        host, _, port = address.rpartition(":")
+        wrong = not host or not port.isdecimal() or int(port) > 65535
+        yield wrong, f"edge_addresses: {address!r} is not host:port"
+    many = len(settings.edge_addresses)
+    yield many > MAX_EDGES, f"edge_addresses names {many} resume hosts; {MAX_EDGES} is the most"
     yield not settings.gateway_ports, "gateway_ports must name at least one port"
     tokens = settings.tokens
     yield not tokens or not all(tokens), "tokens must name at least one token, and none empty"

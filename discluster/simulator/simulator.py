@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import random
-import secrets
 import socket
 import ssl
 import time
@@ -20,21 +18,17 @@ from aiohttp import web
 from discluster.errors import ConfigurationError, UnavailableError
 from discluster.simulator import ledger
 from discluster.simulator.control import Control
+from discluster.simulator.edges import MAIN, Address, Edges, Listener
 from discluster.simulator.gateway import Gateway
 from discluster.simulator.http import Api
-from discluster.simulator.oracles import Limits
 from discluster.simulator.settings import SimulatorSettings, check
 from discluster.simulator.tally import Tally
 from discluster.simulator.timing import Timing
-from discluster.simulator.world import World, edge_path
+from discluster.simulator.world import World
 
 # How often events are made and sent, in real seconds: short against what a person notices, long
 # against what a turn of the event loop costs.
 _TICK = 0.02
-
-
-def _session_id() -> str:
-    return secrets.token_hex(16)
 
 
 class Simulator:
@@ -50,20 +44,18 @@ class Simulator:
         settings: SimulatorSettings,
         *,
         clock: Callable[[], float] = time.monotonic,
-        new_session_id: Callable[[], str] = _session_id,
+        tick: float = _TICK,
     ) -> None:
-        """Session ids are not drawn from the seed: a client that comes back to a simulator that
-        was restarted must not meet its old id as somebody else's session.
-        """
+        """`tick`: how often events are made and sent, in seconds of `clock`."""
         check(settings)
         self.settings = settings
         self.api = ""
         self.gateway_url = ""
         self.control_url = ""
         self._clock = clock
-        self._new_session_id = new_session_id
+        self._tick = tick
         self._stack = contextlib.AsyncExitStack()
-        self._edge_bases: list[str] = []
+        self._edges = Edges(len(settings.edge_addresses) or settings.edges)
 
     async def __aenter__(self) -> Simulator:
         async with contextlib.AsyncExitStack() as stack:
@@ -89,21 +81,15 @@ class Simulator:
             settings,
             timing=timing,
             ledger=book,
-            rng=random.Random(settings.seed),
-            new_session_id=self._new_session_id,
-            edge_url=self._edge_url,
+            edges=self._edges,
         )
         stack.callback(self.world.close)
         self.gateway = Gateway(self.world, loop=loop)
         stack.push_async_callback(self.gateway.shut)
-        limits = Limits(
-            identify_interval=settings.identify_interval - settings.identify_tolerance,
-            heartbeat_interval=settings.heartbeat_interval,
-            time_factor=settings.time_factor,
-        )
-        self.control = Control(self.gateway, tally=tally, limits=limits)
+        self.control = Control(self.gateway, tally=tally)
         self._tally = tally
         await self._listen(stack, tls)
+        stack.callback(self.control.close)
         self._pumping = asyncio.create_task(self._pump())
         stack.push_async_callback(_cancelled, self._pumping)
 
@@ -121,39 +107,52 @@ class Simulator:
 
     async def _listen(self, stack: contextlib.AsyncExitStack, tls: ssl.SSLContext | None) -> None:
         settings = self.settings
-        ports = [await self._listen_gateway(stack, port, tls) for port in settings.gateway_ports]
         scheme = "wss" if tls else "ws"
-        bases = [f"{scheme}://{self._public_host}:{port}" for port in ports]
+        bases, hosts = [], []
+        for port in settings.gateway_ports:
+            listener = self.gateway.listener(MAIN if settings.edge_addresses else None, tls)
+            place = await _open(stack, listener, (settings.host, port))
+            bases.append(f"{scheme}://{self._public_host}:{place[1]}")
+            hosts.append((listener, place))
         self.gateway_url = bases[0] + ("/" if settings.trailing_slash else "")
-        self._edge_bases = bases[1:] or bases
-        api = Api(self.world, gateway_url=lambda: self.gateway_url).app()
+        if settings.edge_addresses:
+            self._edges.place(MAIN, bases[0], *hosts[0])
+            await self._listen_edges(stack, tls, scheme)
+        else:
+            self._share(bases)
+        api = Api(
+            self.world, performer=self.gateway.performer, gateway_url=lambda: self.gateway_url
+        ).app()
         address = await _serve(stack, api, host=settings.host, port=settings.http_port, tls=tls)
         self.api = f"{'https' if tls else 'http'}://{self._public_host}:{address}/api/v10"
         self.control_url = await _serve_control(stack, self.control.application(), settings.control)
 
-    async def _listen_gateway(
-        self, stack: contextlib.AsyncExitStack, port: int, tls: ssl.SSLContext | None
-    ) -> int:
-        host = self.settings.host
-        try:
-            server = await self.gateway.listen(host, port, tls)
-        except OSError as error:
-            raise _taken(f"{host}:{port}", error) from None
-        stack.callback(server.close)
-        return int(server.sockets[0].getsockname()[1])
+    def _share(self, bases: list[str]) -> None:
+        """All edges are paths on the gateway's ports."""
+        self._edges.place(MAIN, bases[0])
+        others = bases[1:] or bases
+        for number, name in enumerate(self._edges.resume_hosts):
+            self._edges.place(name, f"{others[number % len(others)]}/{name}")
+
+    async def _listen_edges(
+        self, stack: contextlib.AsyncExitStack, tls: ssl.SSLContext | None, scheme: str
+    ) -> None:
+        """A listener for each resume host."""
+        for name, where in zip(self._edges.resume_hosts, self.settings.edge_addresses, strict=True):
+            host, _, port = where.rpartition(":")
+            listener = self.gateway.listener(name, tls)
+            place = await _open(stack, listener, (host.strip("[]"), int(port)))
+            self._edges.place(name, f"{scheme}://{host}:{place[1]}", listener, place)
 
     @property
     def _public_host(self) -> str:
         host = self.settings.advertise or self.settings.host
         return f"[{host}]" if ":" in host else host
 
-    def _edge_url(self, edge: int) -> str:
-        return self._edge_bases[edge % len(self._edge_bases)] + edge_path(edge)
-
     async def _pump(self) -> None:
         last = self._clock()
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(self._tick)
             now = self._clock()
             self.gateway.pump(now - last)
             last = now
@@ -179,6 +178,16 @@ def _tls(settings: SimulatorSettings) -> ssl.SSLContext | None:
     return context
 
 
+async def _open(stack: contextlib.AsyncExitStack, listener: Listener, address: Address) -> Address:
+    """Listen at this address; returns the real one."""
+    try:
+        place = await listener.open(address)
+    except OSError as error:
+        raise _taken(f"{address[0]}:{address[1]}", error) from None
+    stack.callback(listener.close)
+    return place
+
+
 def _taken(where: str, error: OSError) -> UnavailableError:
     return UnavailableError(
         f"cannot listen on {where}: {error.strerror or error}",
@@ -195,7 +204,9 @@ async def _serve(
     tls: ssl.SSLContext | None = None,
 ) -> int:
     """Serve on TCP; returns the port."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
+    runner = web.AppRunner(
+        application, access_log=None, shutdown_timeout=0.2, handler_cancellation=True
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:
@@ -230,7 +241,9 @@ async def _serve_control(
         raise UnavailableError(
             f"cannot listen on {where}: another program does", hint="choose another path"
         )
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
+    runner = web.AppRunner(
+        application, access_log=None, shutdown_timeout=0.2, handler_cancellation=True
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

@@ -21,6 +21,9 @@ OPERATOR_CODES: Final = frozenset({4004, 4010, 4011, 4013, 4014})
 TERMINAL_CODES: Final = OPERATOR_CODES | {4012}
 """Close codes after which a client must not come back. (Discord: Gateway Close Event Codes.)"""
 
+SESSION_ENDING_CODES: Final = TERMINAL_CODES | {4006, 4007, 4009}
+"""Close codes after which a session cannot be resumed."""
+
 COMMANDS: Final = frozenset({3, 4, 8, 31, 43})
 _CLIENT_OPS: Final = frozenset({1, 2, 6}) | COMMANDS
 _REQUIRED: Final[dict[int, dict[str, type | tuple[type, ...]]]] = {
@@ -57,6 +60,7 @@ class IdentifyFrame:
     shard: object
     intents: int
     oddities: tuple[tuple[str, str], ...]
+    compress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,8 @@ def _read_identify(data: dict[str, Any]) -> IdentifyFrame | Refusal:
     if not isinstance(data.get("presence", {}), dict | None):
         return _undecodable("identify-shape")
     assert isinstance(intents, int)
-    return IdentifyFrame(token, data.get("shard"), intents, tuple(_identify_oddities(data)))
+    oddities, compress = tuple(_identify_oddities(data)), data.get("compress") is True
+    return IdentifyFrame(token, data.get("shard"), intents, oddities, compress)
 
 
 def _identify_oddities(data: dict[str, Any]) -> list[tuple[str, str]]:
@@ -139,8 +144,6 @@ def _identify_oddities(data: dict[str, Any]) -> list[tuple[str, str]]:
     threshold = data.get("large_threshold", 50)
     if not _is_int(threshold) or not 50 <= threshold <= 250:
         oddities.append(("large-threshold", "large_threshold is not within 50 to 250"))
-    if data.get("compress"):
-        oddities.append(("payload-compression", "payload compression is not simulated"))
     return oddities
 
 

@@ -38,7 +38,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     code, as in "client:4000", or "tcp" alone. sent: dispatches created, in all sessions;
     acknowledged: those covered by a heartbeat or a RESUME; unacknowledged: open in living
     sessions; lost: never acknowledged in ended ones. identify_gap_min: least gap in any lane.
-    records: number of the ledger's newest record.
+    records: number of the ledger's newest record. now: simulated seconds since the start. seed:
+    of all that is random.
     """
 
     identifies: int
@@ -56,3 +57,5 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     violations: int
     budget: BudgetView
     records: int
+    now: float
+    seed: int

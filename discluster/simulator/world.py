@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
-import string
-from collections.abc import Callable
+from collections import Counter
 
 from discluster.simulator import ledger
+from discluster.simulator.edges import Edges
 from discluster.simulator.events import Catalogue
 from discluster.simulator.identify import DailyBudget, IdentifyRule
 from discluster.simulator.intents import granted
@@ -68,27 +69,22 @@ class World:
         *,
         timing: Timing,
         ledger: Ledger,
-        rng: random.Random,
-        new_session_id: Callable[[], str],
-        edge_url: Callable[[int], str],
+        edges: Edges,
     ) -> None:
-        """`edge_url`: the URL of the nth resume host."""
-        self._new_session_id = new_session_id
         self.settings = settings
         self.timing = timing
         self.ledger = ledger
-        self.rng = rng
-        self._edge_url = edge_url
-        catalogue = Catalogue(settings.seed)
+        self.edges = edges
+        catalogue = self.catalogue = Catalogue(settings.seed)
         self.bots = [
             Bot(index, token, settings, catalogue, timing.now())
             for index, token in enumerate(settings.tokens)
         ]
         self.sessions: dict[str, Session] = {}
-        self.sent_logs: dict[Shard, SentLog] = {}
+        self.sent_logs: dict[tuple[int, Shard], SentLog] = {}  # by bot and shard
         self._ended: dict[str, Session] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
-        self._started = 0
+        self._started: Counter[tuple[int, Shard]] = Counter()
         # What the sessions that have ended leave to the summary.
         self.sent_before = 0
         self.lost = 0
@@ -101,24 +97,40 @@ class World:
         """Whose session this is."""
         return self.bots[session.facts.bot]
 
+    def draw(self, *key: object) -> random.Random:
+        """Randomness for one purpose, from the seed.
+
+        Not one stream for all: what one connection draws must not hang on what others do.
+        """
+        return random.Random("/".join(map(str, (self.settings.seed, *key))))
+
+    def _session_id(self, bot: Bot, shard: Shard) -> str:
+        """The same in every run of a scenario.
+
+        The shard is part of it: a client that comes back to a simulator that was restarted must
+        not meet its old id as somebody else's session.
+        """
+        self._started[bot.index, shard] += 1
+        key = (self.settings.seed, bot.index, *shard, self._started[bot.index, shard])
+        return hashlib.sha256("/".join(map(str, key)).encode()).hexdigest()[:32]
+
     def start(
         self, bot: Bot, shard: Shard, *, sharded: bool, intents: int, query: Parameters
     ) -> Session:
         """A new session, not yet attached to a connection."""
-        edge = self._started % self.settings.edges
-        self._started += 1
+        edge = self.edges.next()
         facts = SessionFacts(
-            id=self._new_session_id(),
+            id=self._session_id(bot, shard),
             bot=bot.index,
             shard=shard,
             sharded=sharded,
             intents=intents,
             parameters=query,
-            edge=edge_path(edge),
-            resume_url=self._edge_url(edge),
+            edge=edge,
+            resume_url=self.edges.url(edge),
             since=self.timing.now(),
         )
-        log = self.sent_logs.setdefault(shard, SentLog(self.settings.sent_log))
+        log = self.sent_logs.setdefault((bot.index, shard), SentLog(self.settings.sent_log))
         session = Session(facts, replay_events=self.settings.replay_events, sent=log)
         self.sessions[facts.id] = session
         return session
@@ -139,10 +151,13 @@ class World:
         session.connection = None
         if session.ended is not None:
             return
-        if session.seq == 0:
+        if session.seq == 0 or session.unusable:
             self.end(session, "no-ready")
             return
-        ttl = self.rng.uniform(self.settings.session_ttl_minimum, self.settings.session_ttl_maximum)
+        session.detached += 1
+        ttl = self.draw("ttl", session.facts.id, session.detached).uniform(
+            self.settings.session_ttl_minimum, self.settings.session_ttl_maximum
+        )
         self._expiries[session.facts.id] = self.timing.later(
             ttl, lambda: self.end(session, "expired")
         )
@@ -163,6 +178,7 @@ class World:
         self.ledger.append(
             ledger.SessionEnd(
                 connection=session.connection,
+                bot=session.facts.bot,
                 shard=session.facts.shard,
                 session=session.facts.id,
                 reason=reason,
@@ -183,8 +199,3 @@ class World:
         self._ended[session.facts.id] = session
         if len(self._ended) > 10_000:
             del self._ended[next(iter(self._ended))]
-
-
-def edge_path(edge: int) -> str:
-    """Path of the nth resume host."""
-    return f"/edge-{string.ascii_lowercase[edge]}"

@@ -70,17 +70,19 @@ class Client:
         self.session_id = ""
         self.resume_url = ""
         self.dispatches: list[Payload] = []
-        self._decode = decoder(scheme)
+        self.decode = decoder(scheme)
 
     async def receive(self) -> Payload:
         """The next payload; raises ClosedError."""
-        message = await asyncio.wait_for(self.ws.receive(), TIMEOUT)
+        # Not wait_for: in Python 3.11 it can swallow a cancellation when a message comes with it.
+        async with asyncio.timeout(TIMEOUT):
+            message = await self.ws.receive()
         if message.type is aiohttp.WSMsgType.CLOSE:
             raise ClosedError(message.data or None)
         if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
             raise ClosedError(None)
         raw = message.data.encode() if isinstance(message.data, str) else message.data
-        payload: Payload = json.loads(self._decode(raw))
+        payload: Payload = json.loads(self.decode(raw))
         if payload["op"] == 0:
             self._note(payload)
         return payload
@@ -89,8 +91,8 @@ class Client:
         self.seq = payload["s"]
         self.dispatches.append(payload)
         if payload["t"] == "READY":
-            self.session_id = payload["d"]["session_id"]
-            self.resume_url = payload["d"]["resume_gateway_url"]
+            self.session_id = payload["d"].get("session_id", "")
+            self.resume_url = payload["d"].get("resume_gateway_url", "")
 
     async def until(self, predicate: Callable[[Payload], bool]) -> Payload:
         """Read on until a payload satisfies `predicate`."""
@@ -197,10 +199,11 @@ class Dialer:
 
 
 @asynccontextmanager
-async def dialing(gateway_url: str) -> AsyncIterator[Dialer]:
-    """A Dialer whose connections all end with the block."""
+async def dialing(gateway_url: str, address: str = "127.0.0.1") -> AsyncIterator[Dialer]:
+    """A Dialer whose connections come from `address`, and all end with the block."""
     headers = {"User-Agent": "DiscordBot (https://example.com, 1.0)"}
-    async with aiohttp.ClientSession(headers=headers) as http:
+    connector = aiohttp.TCPConnector(local_addr=(address, 0))
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as http:
         dialer = Dialer(http, gateway_url)
         try:
             yield dialer

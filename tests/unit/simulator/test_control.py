@@ -267,9 +267,18 @@ async def test_a_broken_stream_of_events_does_not_go_unnoticed() -> None:
         await asyncio.wait_for(run(), 5)
 
 
-async def test_session_ids_differ_between_runs_of_one_seed(start: StartRig) -> None:
-    one, other = await start(), await start()
-    assert (await one.ready()).session_id != (await other.ready()).session_id
+async def test_session_ids_repeat_with_the_seed_and_are_never_shared(start: StartRig) -> None:
+    runs = []
+    for seed in (1, 1, 2):
+        rig = await start(seed=seed, tokens=("one", "two"))
+        clients = [
+            await rig.ready(shard, token=token)
+            for token in ("one", "two")
+            for shard in ((0, 4), (0, 4), (1, 4), (0, 2))
+        ]
+        runs.append([client.session_id for client in clients])
+    assert runs[0] == runs[1]
+    assert len({*runs[0], *runs[2]}) == 16
 
 
 async def test_connections_end_with_the_simulator() -> None:

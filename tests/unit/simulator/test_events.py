@@ -106,6 +106,20 @@ def test_guild_create_names_its_guild_everywhere() -> None:
         assert len(guild) > 32
 
 
+def test_messages_are_in_a_channel_that_their_guild_has() -> None:
+    """Or clients with a cache drop them: discord.js, for one."""
+    created = json.loads(CATALOGUE.guild_create[0].render(2, guild_id(5), 0, True))["d"]
+    channels = {channel["id"] for channel in created["channels"]}
+    assert len(channels) == 2
+    named = {
+        json.loads(template.render(3, guild_id(5), 1, True))["d"]["channel_id"]
+        for template in CATALOGUE.deck(NO_PRESENCES)
+        if template.name.startswith(("MESSAGE_", "TYPING_", "INTERACTION_"))
+    }
+    assert named
+    assert named <= channels
+
+
 def test_percent_signs_in_bodies_survive() -> None:
     literal = Literal("X", b'{"a":"100 %d %%"}')
     assert json.loads(literal.render(3, 0, 0, True))["d"] == {"a": "100 %d %%"}

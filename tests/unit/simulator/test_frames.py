@@ -148,4 +148,4 @@ def test_bad_handshakes_are_refused(old: str, new: str, status: int) -> None:
     with pytest.raises(HandshakeError) as refusal:
         parse_handshake(UPGRADE.replace(old, new).encode("latin-1"))
     assert refusal.value.status == status
-    assert refuse_handshake(status, "no").startswith(f"HTTP/1.1 {status} ".encode())
+    assert refuse_handshake(status, b"no").startswith(f"HTTP/1.1 {status} ".encode())

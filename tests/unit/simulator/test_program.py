@@ -11,6 +11,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.unit.simulator.client import dialing
 
 
 @asynccontextmanager
-async def program(*arguments: str) -> AsyncIterator[tuple[Process, dict[str, str]]]:
+async def program(*arguments: str) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
     """The running program and what it said when it listened."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "discluster.simulator", *arguments, stdout=PIPE
@@ -45,6 +46,7 @@ async def test_program_serves_until_it_is_told_to_end(
     async with program(*arguments) as (process, said):
         assert said["event"] == "listening"
         assert said["control"] == control
+        assert said["seed"] == 1
         async with SimulatorClient(control) as client, dialing(said["gateway"]) as dialer:
             first = await dialer.ready((0, 2), token="from-the-file")
             await first.reach(20)

@@ -107,16 +107,17 @@ def test_frames_out_of_place_or_shape_are_refused(
 def test_good_frames_are_read() -> None:
     assert read(1, None) == HeartbeatFrame(None)
     assert read(2, IDENTIFY) == IdentifyFrame("t", [0, 1], 513, ())
+    assert read(2, {**IDENTIFY, "compress": True}) == IdentifyFrame("t", [0, 1], 513, (), True)
     assert read(6, RESUME) == ResumeFrame("t", "s", 5)
     assert read(3, PRESENCE, authenticated=True) == CommandFrame(3, PRESENCE)
     assert read(4, VOICE, authenticated=True) == CommandFrame(4, VOICE)
 
 
 def test_oddities_are_noted_but_accepted() -> None:
-    odd = read(2, {**IDENTIFY, "token": "Bot t", "large_threshold": 251, "compress": True})
+    odd = read(2, {**IDENTIFY, "token": "Bot t", "large_threshold": 251})
     assert isinstance(odd, IdentifyFrame)
     rules = [rule for rule, _ in odd.oddities]
-    assert rules == ["bot-prefix", "large-threshold", "payload-compression"]
+    assert rules == ["bot-prefix", "large-threshold"]
     bare = read_frame(b'{"op":1}', authenticated=False)
     assert bare == HeartbeatFrame(None, "heartbeat without d")
 
