@@ -11,6 +11,8 @@ the class; the wire carries the code.
         CredentialError            78   the bot token is missing or malformed
       UnavailableError             69   a peer, a port or the supervisor cannot be had now
         SupervisorError            69   systemd or polkit said no
+        NotSentError               69   a command did not reach Discord
+      CommandError                 65   a packet handler's command that Discord would not take
       RefusedError                 77   an identity was not accepted
       ProtocolError                76   a peer sent what the protocol does not allow
       StateError                   74   our own files on disk cannot be read or written
@@ -92,6 +94,19 @@ class SupervisorError(UnavailableError):
     """The supervisor of the cluster processes refused or cannot be reached."""
 
     code = "supervisor"
+
+
+class NotSentError(UnavailableError):
+    """A packet handler's command was not sent: its shard stopped, or its time was up."""
+
+    code = "not-sent"
+
+
+class CommandError(DisclusterError):
+    """A packet handler's command breaks a bound of Discord's; it was refused before sending."""
+
+    code = "command"
+    exit_status = 65
 
 
 class RefusedError(DisclusterError):

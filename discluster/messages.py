@@ -14,7 +14,7 @@ import msgspec
 from discluster.errors import ProtocolError
 from discluster.plan import Session
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 T = TypeVar("T")
 
 ShardState = Literal[
@@ -26,9 +26,11 @@ ShardState = Literal[
     "resuming",
     "ready",
     "backoff",
+    "held",
     "closing",
     "fatal",
 ]
+CaseState = Literal["asks", "accepted", "failed"]
 UnitState = Literal["inactive", "activating", "active", "deactivating", "failed", "unknown"]
 
 
@@ -88,7 +90,8 @@ class HostReport(Message, frozen=True, kw_only=True):
 
     ``plan_generation``: of the plan in force there (0: none). ``holding``: shards that a cluster on
     this host may be running, whether it answers or not. ``released``: sessions of shards that
-    were here and are not held any more.
+    were here and are not held any more. ``rejected``: Discord rejected a shard of this host for
+    good, in words.
     """
 
     plan_generation: int
@@ -97,6 +100,7 @@ class HostReport(Message, frozen=True, kw_only=True):
     clusters: tuple[ClusterView, ...] = ()
     problems: tuple[str, ...] = ()
     summary: str = ""
+    rejected: str | None = None
 
 
 # --- CONTROL -> MASTER ---------------------------------------------------------------------------
@@ -135,6 +139,15 @@ class PermitReturned(Message, frozen=True, kw_only=True):
     shard: int
 
 
+class ClearanceCase(Message, frozen=True, kw_only=True):
+    """How it stands with the one shard that tries, of all here that Discord closed with 4003 (see
+    :mod:`discluster.clearance`). One that asks is answered by :class:`Clearance`, if at all.
+    """
+
+    shard: int
+    state: CaseState
+
+
 class Goodbye(Message, frozen=True, kw_only=True):
     """An orderly stop of CONTROL; its clusters run on. Answered by :class:`GoodbyeSeen`."""
 
@@ -161,6 +174,18 @@ class PlanPush(Message, frozen=True, kw_only=True):
 
 class GoodbyeSeen(Message, frozen=True, kw_only=True):
     """MASTER counts the host as unattended: its shards stay its own."""
+
+
+class Clearance(Message, frozen=True, kw_only=True):
+    """``shard`` may authenticate again; None: all may that were closed with 4003."""
+
+    shard: int | None
+
+
+class Halt(Message, frozen=True, kw_only=True):
+    """Discord rejected this fleet for the ``reason``, in words: nobody dials. None: all may."""
+
+    reason: str | None
 
 
 class Rejected(Message, frozen=True, kw_only=True):
@@ -375,13 +400,26 @@ ControlToMaster = (
     | PermitRequest
     | PermitUsed
     | PermitReturned
+    | ClearanceCase
     | Goodbye
     | Ping
     | Pong
 )
-MasterToControl = Welcome | PlanPush | Permit | PermitDenied | GoodbyeSeen | Rejected | Ping | Pong
-ClusterToControl = ClusterReport | PermitRequest | PermitUsed | PermitReturned | StatusQuery
-ControlToCluster = Assignment | Permit | PermitDenied | HostStatus | Rejected
+MasterToControl = (
+    Welcome
+    | PlanPush
+    | Permit
+    | PermitDenied
+    | Clearance
+    | Halt
+    | GoodbyeSeen
+    | Rejected
+    | Ping
+    | Pong
+)
+PermitMessage = PermitRequest | PermitUsed | PermitReturned
+ClusterToControl = ClusterReport | PermitMessage | ClearanceCase | StatusQuery
+ControlToCluster = Assignment | Permit | PermitDenied | Clearance | Halt | HostStatus | Rejected
 
 control_to_master = msgspec.json.Decoder(ControlToMaster)
 master_to_control = msgspec.json.Decoder(MasterToControl)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from discluster.clock import Clock
+from discluster.cluster.gate import ClusterGate
 from discluster.errors import ProtocolError
 from discluster.messages import (
     Assignment,
+    Clearance,
     ClusterReport,
+    Halt,
     Message,
     Permit,
     PermitDenied,
@@ -46,12 +49,14 @@ class ControlLink:
         path: Path,
         report: Callable[[], ClusterReport],
         on_assignment: Callable[[Assignment], None],
+        gate: ClusterGate,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._path = path
         self._report = report
         self._on_assignment = on_assignment
+        self._gate = gate
         self._clock = clock
         self._rng = rng
         self._writer: asyncio.StreamWriter | None = None
@@ -104,6 +109,7 @@ class ControlLink:
                 pause = 0.1
                 await self._attend(reader, writer)
                 log.info("CONTROL is away; the shards run on")
+            self._gate.control_away()
             await self._clock.sleep(pause * (0.5 + self._rng.random()))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -119,6 +125,7 @@ class ControlLink:
         self._send(self._report())
         for shard in self._waiting:
             self._send(PermitRequest(shard=shard))
+        self._gate.control_connected(self._send)
         reporter = asyncio.create_task(self._keep_reporting(), name="reports")
         try:
             while line := await reader.readline():
@@ -146,6 +153,8 @@ class ControlLink:
             self.denials[message.shard] = message.reason
             loop = asyncio.get_running_loop()
             loop.call_later(message.retry_after, self._ask_again, message.shard)
+        elif isinstance(message, (Clearance, Halt)):
+            self._gate.control_said(message)
         elif isinstance(message, Rejected):
             raise ProtocolError(f"CONTROL refused this cluster: {message.reason}")
 

@@ -13,12 +13,14 @@ import msgspec
 
 from discluster.clock import Clock
 from discluster.cluster.control import ControlLink
+from discluster.cluster.gate import ClusterGate
 from discluster.cluster.handlers import PacketHandler
 from discluster.cluster.progress import ProgressWatch
 from discluster.cluster.reconcile import Running, decide
+from discluster.cluster.sending import ShardCommands
 from discluster.gateway.identity import Identity
 from discluster.gateway.shard import Shard
-from discluster.gateway.transport import Transport
+from discluster.gateway.sockets import Transport
 from discluster.messages import Assignment, ClusterReport, Held, ShardView
 from discluster.notify import Notifier
 from discluster.sessions import SessionFile, SessionSlot
@@ -26,6 +28,7 @@ from discluster.sessions import SessionFile, SessionSlot
 log = logging.getLogger(__name__)
 
 _PASS_AT_LEAST_EVERY: Final = 2.0
+_CONTROLS_WORD: Final = 2.0
 
 
 class _Hosted(msgspec.Struct):
@@ -74,10 +77,12 @@ class ClusterDaemon:
         self._assignment: Assignment | None = None
         self._wake = asyncio.Event()
         self._sentence = ""
+        self._gate = ClusterGate(clock=clock, rng=rng)
         self._control = ControlLink(
             path=control_socket,
             report=self.report,
             on_assignment=self.assign,
+            gate=self._gate,
             clock=clock,
             rng=rng,
         )
@@ -101,7 +106,7 @@ class ClusterDaemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until ``stop`` is set, then closes every shard with its session kept."""
-        await self._handler.start(self._cluster)
+        await self._handler.start(self._cluster, self._commands())
         self._assignment = self._stored_assignment()
         if self._assignment is not None:
             self._sessions.release_all_but(
@@ -111,6 +116,7 @@ class ClusterDaemon:
             parts = [
                 tasks.create_task(self._control.run()),
                 tasks.create_task(self._reconcile_forever(tasks)),
+                tasks.create_task(self._gate.run()),
                 tasks.create_task(self._feed_watchdog()),
             ]
             self._notifier.ready()
@@ -124,9 +130,20 @@ class ClusterDaemon:
         await self._handler.stop()
         self._sessions.close()
 
+    def _commands(self) -> ShardCommands:
+        def find(shard: int) -> Shard | None:
+            hosted = self._hosted.get(shard)
+            return hosted.shard if hosted is not None else None
+
+        return ShardCommands(
+            find=find,
+            shard_count=lambda: self._assignment.shard_count if self._assignment else None,
+        )
+
     # --- the loop ---
 
     async def _reconcile_forever(self, tasks: asyncio.TaskGroup) -> None:
+        await self._gate.informed(_CONTROLS_WORD)
         while True:
             self._wake.clear()
             self._reconcile_once(tasks)
@@ -169,6 +186,7 @@ class ClusterDaemon:
             sessions=slot,
             handler=self._handler.handle,
             on_change=self._control.report_soon,
+            gate=self._gate,
         )
         self._hosted[number] = _Hosted(
             shard,
@@ -187,6 +205,7 @@ class ClusterDaemon:
             hosted.slot.release()
         # Only now nothing of it can reach Discord or the handler any more.
         del self._hosted[number]
+        self._gate.left(number)
         self._wake.set()
         self._control.report_soon()
 
@@ -212,6 +231,8 @@ class ClusterDaemon:
             told = ["no assignment: CONTROL does not plan this cluster"]
         if fatal := next((view for view in views if view.fatal is not None), None):
             told.append(fatal.problem or f"shard {fatal.shard} was closed with {fatal.fatal}")
+        elif held := [view for view in views if view.state == "held"]:
+            told.append(f"{len(held)} held back: {held[0].problem}")
         if not self._control.connected:
             told.append("CONTROL is away")
         if summary := self._handler.summary():

@@ -17,12 +17,12 @@ from typing import Final
 
 from discluster.errors import ProtocolError, UnavailableError
 from discluster.messages import (
+    ClearanceCase,
     ClusterReport,
+    Halt,
     HostStatus,
     Message,
-    PermitRequest,
-    PermitReturned,
-    PermitUsed,
+    PermitMessage,
     StatusQuery,
     cluster_to_control,
     decode,
@@ -36,10 +36,11 @@ _UCRED: Final = struct.Struct("3i")
 
 
 class ClusterConnection:
-    """One connected cluster."""
+    """One connected cluster. ``told``: whether it may dial, as it heard last."""
 
     def __init__(self, cluster: int, writer: asyncio.StreamWriter) -> None:
         self.cluster = cluster
+        self.told: Halt | None = None
         self._writer = writer
 
     def send(self, message: Message) -> None:
@@ -61,7 +62,7 @@ class ClusterHub:
         allowed_users: frozenset[int],
         on_report: Callable[[ClusterReport, ClusterConnection, bool], None],
         on_gone: Callable[[int], None],
-        on_permit: Callable[[ClusterConnection, PermitRequest | PermitUsed | PermitReturned], None],
+        on_permit: Callable[[ClusterConnection, PermitMessage | ClearanceCase], None],
         status: Callable[[], HostStatus],
     ) -> None:
         """``on_report``'s third argument: whether this report introduces the cluster."""
@@ -100,6 +101,10 @@ class ClusterHub:
             writer.close()
         await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
+
+    @property
+    def connections(self) -> tuple[ClusterConnection, ...]:
+        return tuple(self._connections.values())
 
     def connection(self, cluster: int) -> ClusterConnection | None:
         return self._connections.get(cluster)

@@ -14,12 +14,16 @@ from discluster.control.link import MasterLink
 from discluster.control.permits import PermitDesk
 from discluster.control.reconcile import Assign, Observed, Settle, Start, Step, decide
 from discluster.control.reports import build_report, host_status
+from discluster.control.standing import Standing
 from discluster.control.store import ControlStore
 from discluster.control.supervisor import Supervisor, UnitView
 from discluster.errors import DisclusterError, DocumentError, SupervisorError
 from discluster.messages import (
     PROTOCOL,
+    Clearance,
+    ClearanceCase,
     ClusterReport,
+    Halt,
     Held,
     Hello,
     HostReport,
@@ -27,8 +31,8 @@ from discluster.messages import (
     MasterToControl,
     Permit,
     PermitDenied,
+    PermitMessage,
     PermitRequest,
-    PermitReturned,
     PermitUsed,
     PlanPush,
     PlanRefused,
@@ -62,6 +66,7 @@ class ControlDaemon:
         self._store = store
         self._supervisor = supervisor
         self._permits = permits
+        self._standing = Standing(clock=clock)
         self._clock = clock
         self._notifier = notifier
         self._link: MasterLink | None = None
@@ -93,6 +98,7 @@ class ControlDaemon:
             troubles=self._troubles,
             host_trouble=self._supervisor_trouble,
             sentence=self._sentence,
+            rejected=self._standing.rejected,
         )
 
     def status(self) -> HostStatus:
@@ -112,21 +118,29 @@ class ControlDaemon:
         if introduces and held is not None and report.generation != held.assignment.generation:
             connection.send(held.assignment)
         self._report_due.set()
+        if introduces and before is not None:
+            # Its predecessor's socket was not seen to close yet.
+            self._standing.gone(before, self._units.get(report.cluster))
+        if introduces:
+            self._standing.introduced(connection)
+        self._tell_standing()
         if introduces or _footing(report) != _footing(before):
             # A pass asks the supervisor about every unit: not for each shard's latency.
             self._wake.set()
 
     def cluster_gone(self, cluster: int) -> None:
-        self._reports.pop(cluster, None)
+        if (report := self._reports.pop(cluster, None)) is not None:
+            self._standing.gone(report, self._units.get(cluster))
+            self._tell_standing()
         self._permits.cluster_gone(cluster)
         self._changed()
 
     def permit_message(
-        self,
-        connection: ClusterConnection,
-        message: PermitRequest | PermitUsed | PermitReturned,
+        self, connection: ClusterConnection, message: PermitMessage | ClearanceCase
     ) -> None:
-        if isinstance(message, PermitRequest):
+        if isinstance(message, ClearanceCase):
+            self._standing.case(connection, message)
+        elif isinstance(message, PermitRequest):
             self._permits.request(message.shard, cluster=connection.cluster, reply=connection.send)
         elif isinstance(message, PermitUsed):
             self._permits.used(message.shard)
@@ -136,10 +150,12 @@ class ControlDaemon:
     def master_connected(self) -> None:
         assert self._link is not None
         self._permits.master_connected(self._link.send)
+        self._standing.master_connected(self._link.send)
         self._changed()
 
     def master_lost(self) -> None:
         self._permits.master_lost()
+        self._standing.master_lost()
         self._changed()
 
     def master_said(self, message: MasterToControl) -> None:
@@ -147,6 +163,9 @@ class ControlDaemon:
             self._take_plan(message)
         elif isinstance(message, (Permit, PermitDenied)):
             self._permits.answer(message)
+        elif isinstance(message, (Clearance, Halt)):
+            self._standing.master_said(message)
+            self._tell_standing()
 
     # --- the loop ---
 
@@ -170,10 +189,13 @@ class ControlDaemon:
                     self._reconcile_forever(),
                     self._report_forever(),
                     self._permits.run(),
+                    self._standing.run(self._tell_standing),
                     self._feed_watchdog(),
                 ]
                 if link is not None:
                     parts.append(link.run())
+                else:
+                    self._standing.without_master()
                 running = [tasks.create_task(part) for part in parts]
                 self._notifier.ready()
                 await stop.wait()
@@ -210,7 +232,7 @@ class ControlDaemon:
             await self._clock.sleep(_PASS_AT_MOST_EVERY)
 
     async def _reconcile_once(self) -> None:
-        settled = frozenset(self._unsettled)
+        settled, came = frozenset(self._unsettled), self._standing.unsettled
         try:
             self._units = dict(await self._supervisor.units())
             self._supervisor_trouble = None
@@ -224,6 +246,9 @@ class ControlDaemon:
         for step in decision.steps:
             self._take(step)
         self._say(decision.sentence)
+        planned = self._plan.clusters if self._plan is not None else ()
+        self._standing.settle(came, self._units, planned)
+        self._tell_standing()
         self._forget_old_clusters()
         self._report_due.set()
 
@@ -312,6 +337,13 @@ class ControlDaemon:
         self._plan = plan
         self._permits.follow(plan.identify)
         self._changed()
+
+    def _tell_standing(self) -> None:
+        """Every cluster hears at once what Discord rejected, and MASTER with the next report."""
+        connections = self._hub.connections if self._hub is not None else ()
+        if self._standing.tell(self._reports, connections):
+            self._report_due.set()
+        self._permits.block(self._standing.reason is not None)
 
     # --- reporting ---
 

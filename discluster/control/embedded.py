@@ -247,7 +247,9 @@ class _Unit:
             if self._stopping:
                 self._become("inactive", "")
                 return
-            self._restarts += 1
+            # An orderly end was somebody's wish, as `systemctl restart` is, which systemd does not
+            # count either.
+            self._restarts = 0 if status == 0 else self._restarts + 1
             try:
                 self._child = self._spawn()
             except SupervisorError:

@@ -54,6 +54,13 @@ class PermitDesk:
         self._taken: dict[int, float] = {}
         self._windows: dict[int, int] = {}
         self._wake = asyncio.Event()
+        self._blocked = False
+
+    def block(self, blocked: bool) -> None:
+        """Whether nobody may identify, since Discord rejected a shard of this host or fleet."""
+        if blocked != self._blocked:
+            self._blocked = blocked
+            self._wake.set()
 
     def follow(self, identify: IdentifySlots) -> None:
         """The slots of the plan in force."""
@@ -117,7 +124,8 @@ class PermitDesk:
         """Grants from the host's slots for as long as MASTER is away."""
         while True:
             self._wake.clear()
-            if self._to_master is None and self._waiting and self._slots is not None:
+            alone = self._to_master is None and not self._blocked
+            if alone and self._waiting and self._slots is not None:
                 self._grant_from_slot(self._slots)
                 pause = self._until_next_slot(self._slots)
                 await wait_at_most(self._wake, pause, clock=self._clock)

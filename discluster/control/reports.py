@@ -16,6 +16,7 @@ def build_report(
     troubles: Mapping[int, str],
     host_trouble: str | None,
     sentence: str,
+    rejected: str | None = None,
 ) -> HostReport:
     """The full snapshot for MASTER. ``troubles``: of starts and stops, by cluster."""
     numbers = {
@@ -32,6 +33,7 @@ def build_report(
         clusters=tuple(_cluster(c, observed, troubles.get(c)) for c in sorted(numbers)),
         problems=(host_trouble,) if host_trouble else (),
         summary=sentence,
+        rejected=rejected,
     )
 
 

@@ -10,8 +10,8 @@ from discluster.messages import UnitState
 
 
 class UnitView(msgspec.Struct, frozen=True, kw_only=True):
-    """One cluster's unit. ``detail``: why it is in that state, in words; ``restarts``: since it was
-    started by CONTROL.
+    """One cluster's unit. ``detail``: why it is in that state, in words; ``restarts``: after
+    crashes in a row, since CONTROL or an operator started it.
     """
 
     state: UnitState

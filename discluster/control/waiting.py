@@ -15,3 +15,22 @@ async def wait_at_most(event: asyncio.Event, seconds: float, *, clock: Clock) ->
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Alarm:
+    """What a loop sleeps by: until somebody rings, or its time is over."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def wait(self, seconds: float | None) -> None:
+        """Returns when somebody has rung since the last call, or after ``seconds``."""
+        if seconds is None:
+            await self._rung.wait()
+        else:
+            await wait_at_most(self._rung, seconds, clock=self._clock)
+        self._rung.clear()

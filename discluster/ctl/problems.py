@@ -113,7 +113,7 @@ def _shards(shards: Iterable[ShardView]) -> Iterator[_Sign]:
     alike: dict[tuple[bool, int | None, str], list[int]] = defaultdict(list)
     for shard in shards:
         fatal = shard.state == "fatal"
-        if fatal or (shard.state == "backoff" and shard.problem):
+        if fatal or (shard.state in ("backoff", "held") and shard.problem):
             alike[fatal, shard.fatal, shard.problem or ""].append(shard.shard)
     for (fatal, code, reason), numbers in alike.items():
         yield _shard_sign(words.named("shard", numbers), fatal, code, reason)

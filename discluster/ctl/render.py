@@ -233,6 +233,6 @@ def _notes(rows: Iterable[tables.ShardRow]) -> list[str]:
     """Why shards are not ready, each reason once; not what stands further up already."""
     alike: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        if row.view.problem and row.view.state not in ("fatal", "backoff", "waiting"):
+        if row.view.problem and row.view.state not in ("fatal", "backoff", "held", "waiting"):
             alike[row.view.problem].append(row.view.shard)
     return [f"{words.named('shard', shards)}: {text}" for text, shards in alike.items()]

@@ -13,6 +13,7 @@ NOTHING: Final = "-"
 _WAITING_FOR: Final[Mapping[ShardState, tuple[str, str]]] = {
     "fatal": ("stopped for good", "stopped for good"),
     "backoff": ("pausing before its next attempt", "pausing before their next attempt"),
+    "held": ("held back", "held back"),
     "idle": ("not started yet", "not started yet"),
     "dialing": ("connecting to Discord", "connecting to Discord"),
     "hello": ("connected, waiting for Discord's hello", "connected, waiting for Discord's hello"),

@@ -10,7 +10,8 @@ from discluster.gateway.contracts import Permits, Sessions
 from discluster.gateway.events import Event, Handler
 from discluster.gateway.identity import Compression, Identity
 from discluster.gateway.shard import Shard
-from discluster.gateway.transport import AiohttpTransport, Closed, Socket, Transport
+from discluster.gateway.sockets import Closed, Socket, Transport
+from discluster.gateway.transport import AiohttpTransport
 
 __all__ = [
     "AiohttpTransport",

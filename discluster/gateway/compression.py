@@ -6,8 +6,10 @@ connection is broken for good. All inflaters bound what one message may grow to.
 """
 
 import zlib
+from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 import zstandard
 
 from discluster.errors import ProtocolError
@@ -20,6 +22,7 @@ _SUFFIX: Final = b"\x00\x00\xff\xff"  # ends a zlib sync flush
 # 1 KiB of zstd grows to 32 MiB at the very most (128 KiB for four bytes), so that checking the
 # size after each slice bounds the memory; python-zstandard has no limit of its own.
 _SLICE: Final = 1024
+_SLICE_GROWS_TO: Final = _SLICE // 4 * 128 * 1024
 
 
 class StreamError(ProtocolError):
@@ -28,8 +31,24 @@ class StreamError(ProtocolError):
     code = "stream"
 
 
+class Shortcut(msgspec.Struct, frozen=True):
+    """A way around :meth:`Inflater.feed` for short messages, which are nearly all: what is felt in
+    the event path is each call. ``call`` may raise ``errors``, which then are a StreamError.
+    ``below``: it is good for messages of fewer bytes.
+    """
+
+    below: int
+    call: Callable[[bytes], bytes]
+    errors: tuple[type[Exception], ...]
+
+
+NO_SHORTCUT: Final = Shortcut(0, bytes, ())
+
+
 class Inflater(Protocol):
     """Turns the binary messages of one connection into text."""
+
+    shortcut: Shortcut
 
     def feed(self, message: bytes) -> bytes:
         """The text that ``message`` completes, empty if that needs more messages.
@@ -43,6 +62,8 @@ class Inflater(Protocol):
 class Plain:
     """No compression."""
 
+    shortcut = NO_SHORTCUT
+
     def __init__(self, limit: int = MAXIMUM_PAYLOAD) -> None:
         self._limit = limit
 
@@ -54,6 +75,8 @@ class Plain:
 
 class ZlibStream:
     """``zlib-stream``: messages are collected until their end is the end of a sync flush."""
+
+    shortcut = NO_SHORTCUT
 
     def __init__(self, limit: int = MAXIMUM_PAYLOAD) -> None:
         self._limit = limit
@@ -77,7 +100,7 @@ class ZlibStream:
         try:
             text = self._inflate.decompress(data, self._limit + 1)
         except zlib.error as error:
-            raise StreamError(f"the zlib stream is corrupt: {error}") from None
+            raise corrupt(error) from None
         if len(text) > self._limit:
             raise _too_large(self._limit)
         if self._inflate.eof:
@@ -91,16 +114,17 @@ class ZstdStream:
     def __init__(self, limit: int = MAXIMUM_PAYLOAD) -> None:
         self._limit = limit
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAXIMUM_WINDOW)
-        self._inflate = decompressor.decompressobj(write_size=16384)
+        self._decompress = decompressor.decompressobj(write_size=4096).decompress
+        # What one slice can grow to at most is within the limit anyway.
+        below = _SLICE + 1 if limit >= _SLICE_GROWS_TO else 0
+        self.shortcut = Shortcut(below, self._decompress, (zstandard.ZstdError,))
 
     def feed(self, message: bytes) -> bytes:
         try:
-            if len(message) <= _SLICE:
-                text = self._inflate.decompress(message)
-            else:
-                text = self._sliced(message)
+            small = len(message) <= _SLICE
+            text = self._decompress(message) if small else self._sliced(message)
         except zstandard.ZstdError as error:
-            raise StreamError(f"the zstd stream is corrupt: {error}") from None
+            raise corrupt(error) from None
         if len(text) > self._limit:
             raise _too_large(self._limit)
         return text
@@ -109,7 +133,7 @@ class ZstdStream:
         parts: list[bytes] = []
         size = 0
         for start in range(0, len(message), _SLICE):
-            part = self._inflate.decompress(message[start : start + _SLICE])
+            part = self._decompress(message[start : start + _SLICE])
             size += len(part)
             if size > self._limit:
                 raise _too_large(self._limit)
@@ -122,6 +146,11 @@ def inflater(compression: Compression, *, limit: int = MAXIMUM_PAYLOAD) -> Infla
     if compression == "zstd-stream":
         return ZstdStream(limit)
     return ZlibStream(limit) if compression == "zlib-stream" else Plain(limit)
+
+
+def corrupt(error: Exception) -> StreamError:
+    """What a decompressor raised, as what it means."""
+    return StreamError(f"the compressed stream is corrupt: {error}")
 
 
 def _too_large(limit: int) -> StreamError:

@@ -7,6 +7,7 @@ socket, so nothing late from an old socket can reach a new one.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, Protocol
@@ -21,9 +22,10 @@ from discluster.gateway.envelope import DISPATCH, Envelope, Op
 from discluster.gateway.heartbeat import Heartbeat, Verdict, usable_interval
 from discluster.gateway.inbound import Inbound
 from discluster.gateway.limiter import Kind, SendLog
-from discluster.gateway.transport import Closed, Socket
+from discluster.gateway.sockets import Closed, Socket
 
 HELLO_LIMIT: Final = 20.0  # seconds
+_LONGEST_TURN: Final = 0.02  # seconds
 
 
 class Owner(Protocol):
@@ -33,8 +35,8 @@ class Owner(Protocol):
         """HELLO was received, heartbeats run: time to IDENTIFY or RESUME."""
         ...
 
-    def dispatched(self, connection: "Connection", envelope: Envelope) -> Awaitable[None] | None:
-        """An op 0; nothing more is read before what is returned, if anything, is done."""
+    def dispatched(self, connection: "Connection", run: list[Envelope]) -> Awaitable[None] | None:
+        """Op 0s; nothing more is read before what is returned, if anything, is done."""
         ...
 
 
@@ -42,6 +44,7 @@ class Connection:
     """One socket. ``seq``: last sequence received in the session, for the heartbeats.
 
     ``dispatches`` is counted by the owner: what it calls progress; see :meth:`expect`.
+    ``read_at``: when the socket was read last, monotonic seconds.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Connection:
         self.frames = 0
         self.beats = 0
         self.dispatches = 0
+        self.read_at = 0.0
         self._socket = socket
         self._inbound = inbound
         self._clock = clock
@@ -132,6 +136,10 @@ class Connection:
         if self._sends is not None:
             self._sends.sent(now=self._clock.monotonic())
 
+    def room(self, now: float) -> float:
+        """Seconds until a command may be sent; 0 if now. Room for heartbeats stays free."""
+        return self._sends.wait("command", now=now) if self._sends is not None else math.inf
+
     def unread(self, now: float) -> float:
         """Seconds for which the socket was not read because the handler was busy."""
         return self._unread + (now - self._busy_since if self._busy_since is not None else 0.0)
@@ -139,25 +147,40 @@ class Connection:
     # --- reading ---------------------------------------------------------------------------------
 
     async def _read(self) -> Ending:
+        receive = self._socket.receive
         try:
             while True:
-                message = await self._socket.receive()
-                if isinstance(message, Closed):
-                    return self._settle(_closed(message))
-                self.frames += 1
-                for envelope in self._inbound.feed(message):
-                    if self._ending is not None:
-                        return self._ending
-                    if envelope.op == DISPATCH:
-                        if envelope.s is not None:
-                            self.seq = envelope.s
-                        waiting = self._owner.dispatched(self, envelope)
-                        if waiting is not None:
-                            await self._attend(waiting)
-                    elif ending := await self._control(envelope):
+                received = await receive()
+                if isinstance(received, Closed):
+                    return self._settle(_closed(received))
+                self.read_at = began = self._clock.monotonic()
+                self.frames += len(received)
+                for run in self._inbound.feed(received):
+                    if ending := await self._take(run):
                         return self._settle(ending)
+                    # A handler that computes must not keep heartbeats from their turn.
+                    now = self._clock.monotonic()
+                    if now - began > _LONGEST_TURN:
+                        await self._clock.sleep(0)
+                        began = now
         except StreamError as error:
             return self._settle(Ending(cause="garbled", text=error.message))
+
+    async def _take(self, run: list[Envelope]) -> Ending | None:
+        if self._ending is not None:
+            return self._ending
+        if not run:
+            return None
+        if run[0].op != DISPATCH:
+            return await self._control(run[0])
+        for envelope in reversed(run):
+            if envelope.s is not None:
+                self.seq = envelope.s
+                break
+        waiting = self._owner.dispatched(self, run)
+        if waiting is not None:
+            await self._attend(waiting)
+        return self._ending
 
     def _settle(self, ending: Ending) -> Ending:
         if self._ending is None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a shard needs from its cluster."""
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
+from discluster.gateway.ending import Ending
 from discluster.plan import Session
 
 
@@ -23,6 +25,30 @@ class Sessions(Protocol):
 
     def clear(self) -> None:
         """The session is gone; it must never be resumed."""
+        ...
+
+
+class Gate(Protocol):
+    """Whether a shard may dial and authenticate, by what Discord said to others with the same
+    token (Discord: Opcodes and Status Codes, Gateway Close Event Codes: 4003, 4004, 4010 to 4014).
+
+    Connected shards are none of its business.
+    """
+
+    def obstacle(self, shard: int) -> str | None:
+        """What is in the way, in words for an operator; None: nothing."""
+        ...
+
+    def changed(self) -> Coroutine[Any, Any, object]:
+        """Done when :meth:`obstacle` may answer otherwise than just now."""
+        ...
+
+    def accepted(self, shard: int) -> None:
+        """READY or RESUMED arrived: Discord takes the token."""
+        ...
+
+    def ended(self, shard: int, ending: Ending) -> None:
+        """A connection of ``shard``, or its dial, is over. Not called for one that is stopped."""
         ...
 
 

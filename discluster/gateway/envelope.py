@@ -35,7 +35,10 @@ class Envelope(msgspec.Struct, gc=False):
     t: str | None = None
 
 
-_decode = msgspec.json.Decoder(Envelope).decode
+decode: Final = msgspec.json.Decoder(Envelope).decode
+"""As :func:`parse`, but raises DECODE_ERRORS: for the event path, where each call counts."""
+
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class MalformedError(Exception):
@@ -49,12 +52,13 @@ def parse(payload: bytes | str) -> Envelope:
         MalformedError: not JSON, or a field that cannot be what Discord documents.
     """
     try:
-        return _decode(payload)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise MalformedError(_reason(error)) from None
+        return decode(payload)
+    except DECODE_ERRORS as error:
+        raise MalformedError(reason_of(error)) from None
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """One of DECODE_ERRORS in words."""
     if isinstance(error, msgspec.DecodeError):
         return str(error)
     return "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8"

@@ -7,14 +7,24 @@ hold several payloads, or end in the middle of one.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from discluster.gateway.compression import MAXIMUM_PAYLOAD, StreamError, inflater
-from discluster.gateway.envelope import Envelope, MalformedError, parse, split
+from discluster.gateway.compression import MAXIMUM_PAYLOAD, StreamError, corrupt, inflater
+from discluster.gateway.envelope import (
+    DECODE_ERRORS,
+    DISPATCH,
+    Envelope,
+    MalformedError,
+    decode,
+    parse,
+    reason_of,
+    split,
+)
 from discluster.gateway.identity import Compression
 
 MALFORMED_LIMIT: Final = 5  # in a row
+_RUN: Final = 32 * 1024  # bytes of text: some dozens of payloads, or one that is large
 
 _log = logging.getLogger(__name__)
 
@@ -22,40 +32,80 @@ _log = logging.getLogger(__name__)
 class Inbound:
     """The receiving side of one connection; nothing of it outlives the connection."""
 
-    __slots__ = ("_carries", "_inflater", "_limit", "_malformed", "_rest", "_shard")
+    __slots__ = ("_carries", "_inflate", "_limit", "_malformed", "_rest", "_shard", "_shortcut")
 
     def __init__(
         self, compression: Compression, *, shard: int, limit: int = MAXIMUM_PAYLOAD
     ) -> None:
-        self._inflater = inflater(compression, limit=limit)
+        stream = inflater(compression, limit=limit)
+        self._inflate, self._shortcut = stream.feed, stream.shortcut
         self._carries = compression == "zlib-stream"
         self._limit = limit
         self._rest = b""  # the beginning of a payload
         self._malformed = 0  # in a row
         self._shard = shard
 
-    def feed(self, message: bytes | str) -> Sequence[Envelope]:
-        """The payloads that ``message`` completes. A single malformed one is left out.
+    def feed(self, messages: Iterable[bytes | str]) -> Iterator[list[Envelope]]:
+        """The payloads that ``messages`` complete, in runs: dispatches only, or one of anything
+        else. Malformed ones are left out. Nothing is inflated before it is asked for.
 
         Raises:
             StreamError: the connection cannot be read any further.
         """
-        text = self._inflater.feed(message) if isinstance(message, bytes) else message
-        if not text:
-            return ()
+        shortcut = self._shortcut
+        inflate, quick, below = self._inflate, shortcut.call, shortcut.below
+        failure: StreamError | None = None
+        run: list[Envelope] = []
+        size = 0
         try:
-            envelope = parse(text)
-        except MalformedError as error:
-            data = text if isinstance(text, bytes) else text.encode(errors="replace")
-            return self._unusual(data, str(error))
+            for message in messages:
+                if type(message) is not bytes:
+                    text = message
+                elif len(message) < below:
+                    text = quick(message)
+                else:
+                    text = inflate(message)
+                try:
+                    envelope = decode(text)
+                except DECODE_ERRORS as error:
+                    yield run
+                    for envelope in self._unusual(text, error):
+                        yield [envelope]
+                    run, size = [], 0
+                    continue
+                if self._malformed or self._rest:
+                    self._recovered()
+                if envelope.op != DISPATCH:
+                    yield run
+                    yield [envelope]
+                    run, size = [], 0
+                    continue
+                run.append(envelope)
+                size += len(text)
+                if size >= _RUN:
+                    yield run
+                    run, size = [], 0
+        except StreamError as error:
+            failure = error
+        except shortcut.errors as error:
+            failure = corrupt(error)
+        yield run
+        if failure is not None:
+            raise failure
+
+    def _recovered(self) -> None:
         if self._rest:
             # A whole payload does not continue another one: the rest was no beginning.
             self._rest = b""
             self._count_malformed("a payload was cut off")
         self._malformed = 0
-        return (envelope,)
 
-    def _unusual(self, data: bytes, reason: str) -> Sequence[Envelope]:
+    def _unusual(self, text: bytes | str, error: Exception) -> Sequence[Envelope]:
+        """Of a message that is not one whole payload."""
+        if not text:
+            return ()  # the message was the beginning of something
+        data = text if isinstance(text, bytes) else text.encode(errors="replace")
+        reason = reason_of(error)
         payloads, rest = split(self._rest + data)
         envelopes: list[Envelope] = []
         for payload in payloads:

@@ -8,16 +8,18 @@ was received but not taken is replayed after the next RESUME.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
-from discluster.clock import Clock
 from discluster.gateway import urls
 from discluster.gateway.contracts import Sessions
 from discluster.gateway.envelope import Envelope
 from discluster.gateway.events import Event, Handler
 from discluster.gateway.guilds import GuildCount, Ready, parse_ready
 from discluster.plan import Session
+
+NOTED: Final = frozenset(("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE"))
+"""Events that say something of the session and of what the shard has."""
 
 _SESSION_ID: Final = re.compile(r"[!-~]{1,64}")
 # Each failure is counted; a handler that fails at every event must not flood the journal.
@@ -34,7 +36,18 @@ class Intake:
     those at which the handler raised. ``last_event``: monotonic seconds.
     """
 
-    def __init__(self, *, shard: int, clock: Clock, sessions: Sessions, handler: Handler) -> None:
+    def __init__(
+        self,
+        *,
+        shard: int,
+        sessions: Sessions,
+        handler: Handler,
+        note: Callable[[Envelope], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        """``note``: told of the NOTED events before the handler is. ``wanted``: asked after a
+        handler took its time, whether to go on.
+        """
         self.session: Session | None = None
         self.seq: int | None = None
         self.guilds = GuildCount()
@@ -43,9 +56,10 @@ class Intake:
         self.last_event: float | None = None
         self._session_id = ""
         self._shard = shard
-        self._clock = clock
         self._sessions = sessions
         self._handler = handler
+        self._note = note
+        self._wanted = wanted
 
     def load(self) -> None:
         """Takes up the stored session, if there is one."""
@@ -78,25 +92,49 @@ class Intake:
         self._session_id = ""
         self._sessions.clear()
 
-    def take(self, envelope: Envelope) -> Awaitable[None] | None:
-        """Hands an event over. It is taken once what is returned, if anything, is done."""
-        self.events += 1
-        self.last_event = self._clock.monotonic()
-        # A dispatch without a sequence has happened in no capture; it is no reason to lose it.
-        seq = envelope.s if envelope.s is not None else self.seq or 0
-        if envelope.t is None:
-            self._taken(seq)
-            return None
-        event = Event(self._shard, seq, envelope.t, envelope.d, self._session_id)
-        try:
-            waiting = self._handler(event)
-        except Exception as error:  # whatever a handler raises, the shard goes on
-            self._failed(event, error)
-            waiting = None
-        if waiting is None:
-            self._taken(seq)
-            return None
-        return self._finish(waiting, event)
+    def take(self, run: list[Envelope], *, now: float) -> Awaitable[None] | None:
+        """Hands events over one after the other. Each is taken once the handler is done with it;
+        all are once what is returned, if anything, is done.
+
+        ``now``: monotonic seconds when they were received.
+        """
+        self.last_event = now
+        rest = iter(run)
+        busy = self._hand_over(rest)
+        return self._await(busy, rest) if busy is not None else None
+
+    def _hand_over(self, events: Iterator[Envelope]) -> tuple[Awaitable[None], Event] | None:
+        """Up to the first event that the handler needs time for."""
+        shard, handler, advance = self._shard, self._handler, self._sessions.advance
+        for envelope in events:
+            name, seq = envelope.t, envelope.s
+            if name in NOTED:
+                self._note(envelope)
+            self.events += 1
+            if seq is None:
+                # A dispatch without a sequence has happened in no capture; no reason to lose it.
+                seq = self.seq or 0
+            if name is not None:
+                event = Event(shard, seq, name, envelope.d, self._session_id)
+                try:
+                    waiting = handler(event)
+                except Exception as error:  # whatever a handler raises, the shard goes on
+                    self._failed(event, error)
+                else:
+                    if waiting is not None:
+                        return waiting, event
+            # Discord may repeat an event; the checkpoint never goes back.
+            if self.seq is None or seq > self.seq:
+                self.seq = seq
+                if self.session is not None:
+                    advance(seq)
+        return None
+
+    async def _await(self, busy: tuple[Awaitable[None], Event], rest: Iterator[Envelope]) -> None:
+        going: tuple[Awaitable[None], Event] | None = busy
+        while going is not None:
+            await self._finish(*going)
+            going = self._hand_over(rest) if self._wanted() else None
 
     async def _finish(self, waiting: Awaitable[None], event: Event) -> None:
         try:
@@ -107,14 +145,10 @@ class Intake:
             self._failed(event, error)  # something inside the handler was cancelled, not we
         except Exception as error:  # whatever a handler raises, the shard goes on
             self._failed(event, error)
-        self._taken(event.seq)
-
-    def _taken(self, seq: int) -> None:
-        # Discord may repeat an event; the checkpoint never goes back.
-        if self.seq is None or seq > self.seq:
-            self.seq = seq
+        if self.seq is None or event.seq > self.seq:
+            self.seq = event.seq
             if self.session is not None:
-                self._sessions.advance(seq)
+                self._sessions.advance(event.seq)
 
     def _failed(self, event: Event, error: BaseException) -> None:
         self.failures += 1

@@ -17,29 +17,29 @@ from typing import Final
 import msgspec
 
 from discluster.clock import Clock
-from discluster.errors import UnavailableError
 from discluster.gateway import closecodes, payloads, urls
 from discluster.gateway.closecodes import Action
+from discluster.gateway.commands import Command, payload
 from discluster.gateway.connection import Connection
-from discluster.gateway.contracts import Permits, Sessions
+from discluster.gateway.contracts import Gate, Permits, Sessions
+from discluster.gateway.dialing import dial, hang_up
 from discluster.gateway.ending import Ending
 from discluster.gateway.envelope import Envelope
 from discluster.gateway.events import Handler
+from discluster.gateway.gate import OpenGate, pass_through, pause
 from discluster.gateway.identity import Identity
 from discluster.gateway.inbound import Inbound
 from discluster.gateway.intake import Intake
+from discluster.gateway.outbox import DEADLINE, Outbox
 from discluster.gateway.recovery import History, Phase, Situation, Step, after
+from discluster.gateway.sockets import Socket, Transport
 from discluster.gateway.status import Status
-from discluster.gateway.transport import Socket, Transport
-from discluster.gateway.waiting import end, within
+from discluster.gateway.waiting import end
 from discluster.messages import ShardView
 
-DIAL_LIMIT: Final = 10.0  # seconds
 # Discord asks to keep waiting for READY in an outage for as long as heartbeats are acknowledged.
 READY_LIMIT: Final = 300.0
 RESUMED_LIMIT: Final = 60.0  # without any replayed event
-STOP_LIMIT: Final = 1.0
-PAUSE_STEP: Final = 5.0  # a shard that waits shows at least this often that it is alive
 
 
 class Shard:
@@ -59,8 +59,11 @@ class Shard:
         sessions: Sessions,
         handler: Handler,
         on_change: Callable[[], None],
+        gate: Gate | None = None,
     ) -> None:
-        """``handler`` and ``on_change`` are called in the event loop and must not block it."""
+        """``handler`` and ``on_change`` are called in the event loop and must not block it.
+        ``gate``: of its cluster; None for a shard that is alone.
+        """
         self.shard = shard
         self._shard_count = shard_count
         self._gateway_url = gateway_url
@@ -69,18 +72,25 @@ class Shard:
         self._clock = clock
         self._rng = rng
         self._permits = permits
+        self._gate = gate if gate is not None else OpenGate()
         self._sessions = sessions
         self._status = Status(shard=shard, clock=clock, on_change=on_change)
-        self._intake = Intake(shard=shard, clock=clock, sessions=sessions, handler=handler)
+        self._intake = Intake(
+            shard=shard,
+            sessions=sessions,
+            handler=handler,
+            note=self._note,
+            wanted=self._wanted,
+        )
+        self._outbox = Outbox(shard=shard, clock=clock)
         self._history = History()
         self._connection: Connection | None = None
         self._socket: Socket | None = None
         self._phase: Phase = "dialing"
         self._ready_at: float | None = None
         self._progressed = False  # the connection before brought events
-        self._dials = 0
-        self._identifies = 0
-        self._resumes = 0
+        self._events_before = 0  # this connection
+        self._dials = self._identifies = self._resumes = 0
         self._past_frames = 0  # of connections that are over
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -118,6 +128,26 @@ class Shard:
             fatal=status.fatal,
         )
 
+    async def send(self, command: Command, *, timeout: float = DEADLINE) -> None:
+        """Returns once ``command`` was written to the socket; what waits outlives a RESUME.
+
+        Raises:
+            CommandError: Discord would not take it; it was not queued.
+            NotSentError: not within ``timeout`` seconds; or too many wait already; or the shard
+                was stopped, or rejected by Discord.
+        """
+        encoded = payload(command, shard=self.shard, shard_count=self._shard_count)
+        waiting = self._outbox.put(command, encoded, timeout=timeout)
+        self._deliver()
+        await self._outbox.written(waiting, timeout=timeout)
+
+    def _deliver(self) -> None:
+        # The handler of a replayed event may send: RESUMED is not read before it is done. That
+        # Discord replays proves that it has authenticated this connection.
+        connection = self._connection
+        if connection is not None and (self._phase == "ready" or connection.dispatches):
+            self._outbox.deliver(connection)
+
     # --- life ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -146,26 +176,13 @@ class Shard:
         not taken and will be replayed.
         """
         self._stopping = True
+        self._outbox.close("is being stopped")
         if self._task is not None and not self._task.done():
             self._status.enter("closing", "is being stopped")
-            await self._finish(
-                self._task, closecodes.KEEP_SESSION if keep_session else closecodes.END_SESSION
-            )
+            code = closecodes.KEEP_SESSION if keep_session else closecodes.END_SESSION
+            await hang_up(self._socket, code, task=self._task, clock=self._clock)
         if not keep_session:
             self._intake.forget()
-
-    async def _finish(self, task: asyncio.Task[None], code: int) -> None:
-        """Says goodbye while the handler finishes. Without a socket there is no handler, either."""
-        if self._socket is None:
-            await end(task)
-            return
-        closing = asyncio.create_task(self._socket.close(code))
-        timer = asyncio.create_task(self._clock.sleep(STOP_LIMIT))
-        try:
-            while not timer.done() and (busy := {t for t in (task, closing) if not t.done()}):
-                await asyncio.wait({timer, *busy}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end(timer, closing, task)
 
     async def _live(self) -> None:
         try:
@@ -173,17 +190,21 @@ class Shard:
             while await self._once():
                 pass
         finally:
-            if self._status.state != "fatal":
+            fatal = self._status.state == "fatal"
+            self._outbox.close(f"stopped for good: {self._status.problem}" if fatal else "stopped")
+            if not fatal:
                 self._status.enter("idle", "has stopped")
 
     async def _once(self) -> bool:
         """One connection, and the wait after it. False if there shall be no other."""
+        await self._pass_gate()
         used_resume_url = self._uses_resume_url()
         self._ready_at = None
         self._progressed = False
         ending = await self._connect(used_resume_url)
         if self._stopping:
             return False
+        self._gate.ended(self.shard, ending)
         now = self._clock.monotonic()
         at = Situation(
             phase=self._phase,
@@ -208,15 +229,11 @@ class Shard:
         verb = "resumes" if step.action is Action.RESUME else "starts anew"
         self._status.troubled(ending.text)
         self._status.enter("backoff", f"{verb} in {delay:.1f} seconds: {ending.text}")
-        await self._pause(delay)
+        await pause(delay, status=self._status, clock=self._clock)
         return True
 
-    async def _pause(self, seconds: float) -> None:
-        while seconds > PAUSE_STEP:
-            await self._clock.sleep(PAUSE_STEP)
-            self._status.steps += 1
-            seconds -= PAUSE_STEP
-        await self._clock.sleep(seconds)
+    async def _pass_gate(self) -> bool:
+        return await pass_through(self._gate, self.shard, status=self._status, clock=self._clock)
 
     # --- one connection --------------------------------------------------------------------------
 
@@ -232,22 +249,14 @@ class Shard:
         session = self._intake.session
         base = session.resume_url if session and use_resume_url else self._gateway_url
         self._enter("dialing", f"connects to {urls.host(base)}")
-        try:
-            socket = await within(
-                DIAL_LIMIT,
-                self._transport.connect(urls.dial_url(base, self._identity.compression)),
-                clock=self._clock,
-                discard=_abort,
-            )
-        except UnavailableError as error:
-            return Ending(cause="dial", text=error.message)
-        except TimeoutError:
-            text = f"{urls.host(base)} did not answer within {DIAL_LIMIT:g} seconds"
-            return Ending(cause="dial", text=text)
-        return await self._serve(socket)
+        socket = await dial(
+            base, self._identity.compression, transport=self._transport, clock=self._clock
+        )
+        return socket if isinstance(socket, Ending) else await self._serve(socket)
 
     async def _serve(self, socket: Socket) -> Ending:
         self._dials += 1
+        self._events_before = self._intake.events
         connection = Connection(
             socket=socket,
             inbound=Inbound(self._identity.compression, shard=self.shard),
@@ -275,34 +284,45 @@ class Shard:
         if self._stopping:
             return
         if session is None:
-            self._enter("waiting", "waits for its turn to identify")
+            self._wait_for_turn()
             connection.spawn(self._identify(connection))
         else:
             self._enter("resuming", f"resumes its session after sequence {self._intake.seq}")
-            connection.expect("RESUMED", RESUMED_LIMIT)
             connection.spawn(self._resume(connection, session.session_id))
 
+    def _wait_for_turn(self) -> None:
+        self._enter("waiting", "waits for its turn to identify")
+
     async def _resume(self, connection: Connection, session_id: str) -> None:
+        if await self._pass_gate():
+            self._enter("resuming", "resumes its session after all")
+        connection.expect("RESUMED", RESUMED_LIMIT)
         self._resumes += 1
-        payload = payloads.resume(
+        frame = payloads.resume(
             self._identity.token, session_id=session_id, seq=self._intake.seq or 0
         )
         try:
-            await connection.send(payload)
+            await connection.send(frame)
         except ConnectionError:
             pass  # the connection's reading loop meets the end of the socket, too
 
     async def _identify(self, connection: Connection) -> None:
-        await self._permits.acquire(self.shard)
-        if connection.over or self._stopping:
+        while True:
+            if await self._pass_gate():
+                self._wait_for_turn()
+            await self._permits.acquire(self.shard)
+            if connection.over or self._stopping:
+                self._permits.returned(self.shard)
+                return
+            if self._gate.obstacle(self.shard) is None:
+                break
             self._permits.returned(self.shard)
-            return
         self._enter("identifying", "identifies")
         connection.expect("READY", READY_LIMIT)
-        payload = payloads.identify(self._identity, shard=self.shard, shard_count=self._shard_count)
+        frame = payloads.identify(self._identity, shard=self.shard, shard_count=self._shard_count)
         sent = True  # if we are cancelled meanwhile, it may have been
         try:
-            await connection.send(payload)
+            await connection.send(frame)
         except ConnectionError:
             sent = False  # the connection's reading loop meets the end of the socket, too
         finally:
@@ -320,44 +340,52 @@ class Shard:
 
     # --- dispatches ------------------------------------------------------------------------------
 
-    def dispatched(self, connection: Connection, envelope: Envelope) -> Awaitable[None] | None:
-        """An op 0 was received; what is returned must be done before the next is read."""
+    def dispatched(self, connection: Connection, run: list[Envelope]) -> Awaitable[None] | None:
+        """Op 0s were received; what is returned must be done before more is read."""
         if self._stopping:
             return None
-        if envelope.t in _NOTED:
-            self._note(connection, envelope)
         if self._phase not in ("resuming", "ready"):
-            return None  # an event of no session
-        connection.dispatches += 1
-        return self._intake.take(envelope)
+            run = self._from_ready(run)  # what comes before is of no session
+        connection.dispatches += len(run)
+        return self._intake.take(run, now=connection.read_at)
 
-    def _note(self, connection: Connection, envelope: Envelope) -> None:
+    def _from_ready(self, run: list[Envelope]) -> list[Envelope]:
+        if self._phase == "identifying":
+            for index, envelope in enumerate(run):
+                if envelope.t == "READY":
+                    return run[index:]
+        return []
+
+    def _note(self, envelope: Envelope) -> None:
+        """An event that says something of the session itself, before the handler gets it."""
         match envelope.t:
-            case "READY" if self._phase in ("identifying", "resuming", "ready"):
+            case "READY":
                 self._intake.begin(envelope, gateway_url=self._gateway_url)
                 resumable = "" if self._intake.session is not None else " that cannot be resumed"
                 guilds = self._intake.guilds.count
-                self._ready(connection, f"is ready: a new session{resumable}, {guilds} guilds")
+                self._ready(f"is ready: a new session{resumable}, {guilds} guilds")
             case "RESUMED" if self._phase == "resuming":
-                self._ready(connection, f"is ready: resumed with {connection.dispatches} events")
+                replayed = self._intake.events - self._events_before
+                self._ready(f"is ready: resumed with {replayed} events")
             case "GUILD_CREATE":
                 self._intake.guilds.created(envelope)
             case "GUILD_DELETE":
                 self._intake.guilds.deleted(envelope)
 
-    def _ready(self, connection: Connection, sentence: str) -> None:
+    def _wanted(self) -> bool:
+        """Whether further events of the same run may be handed over after one took its time."""
+        return not self._stopping and self._connection is not None and not self._connection.over
+
+    def _ready(self, sentence: str) -> None:
+        connection = self._connection
+        assert connection is not None  # an event comes from somewhere
         connection.expect_nothing()
         self._ready_at = self._clock.monotonic()
         self._enter("ready", sentence)
+        self._gate.accepted(self.shard)
+        self._deliver()
 
     def _enter(self, phase: Phase, sentence: str) -> None:
         self._phase = phase
         if not self._stopping:
             self._status.enter(phase, sentence)
-
-
-_NOTED: Final = frozenset(("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE"))
-
-
-def _abort(socket: Socket) -> None:
-    socket.abort()

@@ -31,6 +31,7 @@ class Status:
         self.steps = 0
         self.fatal: int | None = None
         self._trouble: str | None = None
+        self._obstacle: str | None = None
         self._shard = shard
         self._clock = clock
         self._on_change = on_change
@@ -40,6 +41,8 @@ class Status:
         """Why the shard is not ready, in words."""
         if self.state == "waiting":  # can last for an hour, whatever led here
             return _BUSY_WITH["waiting"]
+        if self.state == "held":
+            return self._obstacle
         return self._trouble or _BUSY_WITH.get(self.state)
 
     def enter(self, state: ShardState, sentence: str) -> None:
@@ -52,6 +55,14 @@ class Status:
         level = logging.ERROR if state == "fatal" else logging.INFO
         _log.log(level, "Shard %d %s", self._shard, sentence, extra={"SHARD": self._shard})
         self._on_change()
+
+    def hold(self, obstacle: str) -> None:
+        """It waits at its cluster's gate, and still does."""
+        if self.state == "held" and obstacle == self._obstacle:
+            self.steps += 1
+            return
+        self._obstacle = obstacle
+        self.enter("held", f"waits: {obstacle}")
 
     def troubled(self, text: str, *, fatal: int | None = None) -> None:
         """Why the shard will not be ready soon; stays until it is. To be followed by enter()."""

@@ -13,12 +13,15 @@ from discluster.master.changes import describe_changes, describe_reason
 from discluster.master.desk import DiscordDesk
 from discluster.master.hosts import HostBook, HostConnection
 from discluster.master.identify import Lanes
+from discluster.master.outline import Outline, outline
 from discluster.master.ownership import advance, host_plan, identify_slots, paced_hosts
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.master.settings import MasterSettings
+from discluster.master.standing import FleetStanding
 from discluster.master.status import MasterView, fatal_block, fleet_status
 from discluster.master.store import MasterStore
 from discluster.messages import (
+    ClearanceCase,
     ControlToMaster,
     FleetStatus,
     Goodbye,
@@ -42,16 +45,6 @@ log = logging.getLogger(__name__)
 
 _TICK = 1.0
 _DENIAL_PAUSE = 15.0
-
-
-class Outline(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan is made from; a new plan is made when it changes."""
-
-    shard_count: int
-    gateway_url: str
-    max_concurrency: int
-    pace_after: float
-    needs: dict[str, HostNeed]
 
 
 class MasterDaemon:
@@ -92,6 +85,8 @@ class MasterDaemon:
         )
         self._lanes.resize(self._fleet.max_concurrency if self._fleet else 1)
         self._paced = paced_hosts(self._fleet) if self._fleet else ()
+        self._standing = FleetStanding(clock=clock, connections=lambda: self._book.connections)
+        self._canary_pause: float | None = None
         self._planned_with: Outline | None = None
         self._wake = asyncio.Event()
         self._sentence = ""
@@ -127,6 +122,8 @@ class MasterDaemon:
             self._discord.spent(self._lanes.budget)
         elif isinstance(message, PermitReturned):
             self._lanes.returned(message.shard)
+        elif isinstance(message, ClearanceCase):
+            self._standing.said(connection.host, message)
         elif isinstance(message, PlanRefused):
             log.error("%s refused plan %d: %s", connection.host, message.generation, message.errors)
             self._book.refused_plan(connection, message.errors)
@@ -138,6 +135,7 @@ class MasterDaemon:
     def host_gone(self, connection: HostConnection) -> None:
         if self._book.disconnect(connection):
             self._lanes.host_lost(connection.host, self._clock.monotonic())
+            self._standing.host_gone(connection.host)
             unattended = connection.host in self._book.unattended
             how = "said goodbye; its clusters run on" if unattended else "is out of touch"
             log.info("%s %s", connection.host, how, extra={"HOST": connection.host})
@@ -184,8 +182,9 @@ class MasterDaemon:
         while True:
             self._wake.clear()
             self._pass()
-            pause = self._lanes.next_chance(self._clock.monotonic(), self._clock.wall())
-            await self._woken_within(_TICK if pause is None else min(_TICK, pause))
+            chance = self._lanes.next_chance(self._clock.monotonic(), self._clock.wall())
+            pauses = (_TICK, chance, self._canary_pause)
+            await self._woken_within(min(pause for pause in pauses if pause is not None))
 
     async def _woken_within(self, seconds: float) -> None:
         waits = [
@@ -202,6 +201,7 @@ class MasterDaemon:
         """One reconcile pass; it says in a sentence what it did."""
         told = [self._drop_silent(), self._plan_if_due(), self._advance_ownership()]
         self._push_plans()
+        self._tell_standing()
         self._grant_permits()
         sentence = "; ".join(words for words in told if words) or self.status().state
         if sentence != self._sentence:
@@ -219,34 +219,17 @@ class MasterDaemon:
     def _plan_if_due(self) -> str:
         if self._waiting_for() is not None:
             return ""
-        outline = self._outline()
-        if outline is None or outline == self._planned_with:
+        settings, before = self._settings, self._fleet
+        needs = self._needs(settings)
+        now = outline(before, self._discord, needs, pace_after=settings.pace_after)
+        if now is None or now == self._planned_with:
             return ""
         try:
-            target = plan_fleet(
-                outline.shard_count, outline.needs, self._fleet.hosts if self._fleet else {}
-            )
+            target = plan_fleet(now.shard_count, now.needs, before.hosts if before else {})
         except ConfigurationError as error:
             return f"cannot plan: {error.render()}"
-        self._planned_with = outline
-        return self._plan(outline, target)
-
-    def _outline(self) -> Outline | None:
-        """What a plan is made from now; None while something is not known."""
-        before, discord = self._fleet, self._discord
-        # The count of a running fleet never changes by itself.
-        count = before.shard_count if before else discord.shard_count
-        gateway = discord.gateway_url or (before.gateway_url if before else None)
-        lanes = discord.max_concurrency or (before.max_concurrency if before else 1)
-        if count is None or gateway is None:
-            return None
-        return Outline(
-            shard_count=count,
-            gateway_url=gateway,
-            max_concurrency=lanes,
-            pace_after=self._settings.pace_after,
-            needs=self._needs(self._settings),
-        )
+        self._planned_with = now
+        return self._plan(now, target)
 
     def _plan(self, outline: Outline, target: dict[str, HostEntry]) -> str:
         before = self._fleet
@@ -303,10 +286,14 @@ class MasterDaemon:
                 connection.pushed_generation = self._fleet.generation
                 self._book.refused_plan(connection, None)
 
+    def _tell_standing(self) -> None:
+        self._lanes.blocked = self._discord.rejected or fatal_block(self._book.reports())
+        # A host that was not heard yet may be the one that was rejected.
+        self._canary_pause = self._standing.tell(self._lanes.blocked, all_known=not self._missing())
+
     def _grant_permits(self) -> None:
         now, wall = self._clock.monotonic(), self._clock.wall()
         self._lanes.budget = self._discord.budget
-        self._lanes.blocked = fatal_block(self._book.reports())
         self._lanes.set_away(self._away_slots())
         by_host = {connection.host: connection for connection in self._book.connections}
         if (refusal := self._lanes.refusal(wall)) is not None:
@@ -347,12 +334,21 @@ class MasterDaemon:
             )
         return needs
 
+    def _expected(self) -> set[str]:
+        return set(self._fleet.hosts if self._fleet else self._settings.hosts)
+
+    def _patient(self) -> bool:
+        return self._clock.monotonic() - self._began < self._settings.start_wait
+
+    def _missing(self) -> list[str]:
+        """Hosts that are still waited for."""
+        missing = self._expected() - self._book.connected - self._book.unattended
+        return sorted(missing) if self._patient() else []
+
     def _waiting_for(self) -> str | None:
         """Why nothing is planned now, in words."""
-        expected = set(self._fleet.hosts if self._fleet else self._settings.hosts)
-        missing = sorted(expected - self._book.connected - self._book.unattended)
-        patient = self._clock.monotonic() - self._began < self._settings.start_wait
-        if missing and patient:
+        expected, patient = self._expected(), self._patient()
+        if missing := self._missing():
             return f"waiting for {', '.join(missing)}, until {self._patience_ends} at the latest"
         if self._fleet is not None:
             return None

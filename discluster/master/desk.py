@@ -9,7 +9,7 @@ from typing import Final
 
 from discluster.clock import Clock
 from discluster.errors import CredentialError, DisclusterError, DiscordError, UnavailableError
-from discluster.master.discord import GatewayBot, RetryLaterError
+from discluster.master.discord import TOKEN_REJECTED, GatewayBot, RetryLaterError
 from discluster.master.identify import Budget
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore, Remembered
@@ -104,6 +104,12 @@ class DiscordDesk:
             text=self._error.message,
             hint=self._error.hint,
         )
+
+    @property
+    def rejected(self) -> str | None:
+        """Why nobody may dial, in words: Discord does not know the token (HTTP 401)."""
+        error = self._error
+        return error.message if error is not None and error.code == TOKEN_REJECTED else None
 
     def spent(self, budget: Budget | None) -> None:
         """An identify was used: ``budget`` is what is left."""

@@ -17,7 +17,9 @@ from discluster.plan import MAXIMUM_SHARDS, GatewayUrl
 from discluster.secret import Secret
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
+TOKEN_REJECTED: Final = "token-rejected"
 _MAXIMUM_BODY: Final = 1024 * 1024
+_NOT_THE_API: Final = frozenset({400, 404, 405, 410})  # also the answer to a version that is over
 
 
 class SessionStartLimit(msgspec.Struct, frozen=True):
@@ -53,7 +55,8 @@ async def fetch_gateway_bot(
     """Asks once.
 
     Raises:
-        DiscordError: 401 or 403: the token is not accepted; asking again cannot help.
+        DiscordError: 401 or 403: the token is not accepted; 404 and the like: this address is not
+            the API. Asking again cannot help.
         RetryLaterError: 429 or a server error, with the pause that Discord asks for.
         UnavailableError: Discord cannot be reached, or answers with something else.
     """
@@ -81,11 +84,18 @@ def _judge(url: str, status: int, retry_after: str | None, body: bytes) -> Gatew
             f"Discord rejected the bot token (HTTP {status} from {url})",
             hint="put a valid token into the credential discluster.token on MASTER's machine and"
             " on every host, then restart discluster-master",
+            # Discord's edge says 403 to a machine, too.
+            code=TOKEN_REJECTED if status == 401 else None,
         )
     if status == 429:
         raise RetryLaterError(f"{url}: rate limited (HTTP 429)", _patience(retry_after, body))
     if status >= 500:
         raise RetryLaterError(f"{url}: Discord has a fault (HTTP {status})", 5.0)
+    if status in _NOT_THE_API:
+        raise DiscordError(
+            f"{url} is not Discord's API: HTTP {status}",
+            hint="correct discord_api in master.yaml, then restart discluster-master",
+        )
     if status != 200:
         raise UnavailableError(f"{url}: unexpected answer (HTTP {status})")
     try:

@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterable, Mapping
 
 from discluster.clock import Clock
 from discluster.master.status import HostView
-from discluster.messages import HostReport, Message
+from discluster.messages import Halt, HostReport, Message
 
 
 class HostConnection:
-    """One live connection to a CONTROL. ``close``: ends it with a reason."""
+    """One live connection to a CONTROL. ``close``: ends it with a reason. ``told``: whether the
+    host may dial, as it heard last.
+    """
 
     def __init__(self, host: str, close: Callable[[str], None]) -> None:
         self.host = host
         self.close = close
         self.outbox: asyncio.Queue[Message] = asyncio.Queue()
         self.pushed_generation = 0
+        self.told: Halt | None = None
 
     def send(self, message: Message) -> None:
         self.outbox.put_nowait(message)

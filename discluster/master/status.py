@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from discluster import __version__
+from discluster.clearance import rejection
 from discluster.messages import (
     ClusterView,
     FleetStatus,
@@ -47,15 +48,11 @@ class MasterView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fatal_block(reports: Mapping[str, HostReport]) -> str | None:
-    """Why nobody may identify: Discord rejected what all shards have in common, on some host."""
+    """Why nobody may dial: Discord rejected what all shards have in common, on some host."""
     for host, report in sorted(reports.items()):
-        for cluster in report.clusters:
-            for shard in cluster.shards:
-                if shard.fatal is not None:
-                    return (
-                        f"Discord closed shard {shard.shard} on {host} with code {shard.fatal} for"
-                        f" good: {shard.problem or 'no retry can help'}"
-                    )
+        shards = (shard for cluster in report.clusters for shard in cluster.shards)
+        if (text := rejection(shards) or report.rejected) is not None:
+            return f"on {host}, {text}"
     return None
 
 
@@ -138,6 +135,7 @@ def _state(view: MasterView, hosts: tuple[HostStatus, ...], ready: int, count: i
         (states["identifying"], "identifying"),
         (states["resuming"], "resuming"),
         (states["backoff"], "pausing before they try again"),
+        (states["held"], "held back"),
         (states["fatal"], "rejected by Discord"),
         (states["dialing"] + states["hello"] + states["idle"], "connecting"),
         (states["closing"], "closing"),
@@ -159,8 +157,8 @@ def _troubles(view: MasterView) -> Iterator[Trouble]:
         yield Trouble(
             severity="error",
             text=block,
-            hint="no shard identifies until no cluster reports this any more: mend the cause, then"
-            " restart the clusters concerned",
+            hint="those that are connected stay so, but no shard of the fleet dials until no"
+            " cluster reports this any more: mend the cause, then restart the clusters",
         )
     elif view.identify.blocked is not None and view.identify.waiting:
         yield Trouble(severity="warning", text=f"identifies wait: {view.identify.blocked}")

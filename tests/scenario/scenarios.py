@@ -240,17 +240,27 @@ async def test_fleet_waits_for_a_late_master(fleet: Fleet) -> None:
     await no_judgement(simulator)
 
 
+@pytest.mark.covers("F12", "T-04", "T-07", "T-58", "O-07")
 async def test_rejected_token_stops_the_fleet_and_is_told_in_words(fleet: Fleet) -> None:
     simulator = await started(fleet)
+    mark = await last_record(simulator)
     await simulator.revoke_token()
+    rejected: list[tuple[int, int]] = []
 
     async def all_stopped() -> bool:
         shards = [
-            s for h in (await fleet.status())["hosts"] for c in h["clusters"] for s in c["shards"]
+            (cluster["cluster"], shard)
+            for host in (await fleet.status())["hosts"]
+            for cluster in host["clusters"]
+            for shard in cluster["shards"]
         ]
-        return [s["fatal"] for s in shards] == [4004] * SHARDS
+        rejected[:] = [(cluster, s["shard"]) for cluster, s in shards if s["fatal"] == 4004]
+        held = sum(s["state"] == "held" for _, s in shards)
+        return len(rejected) == 1 and held == SHARDS - 1
 
-    await wait_for(all_stopped, UP, what="every shard is told to be rejected")
+    await wait_for(all_stopped, UP, what="one shard is rejected, all others are held back")
+    dials = [record for record in await simulator.ledger(mark) if record.kind == "open"]
+    assert len(dials) == 1, "one shard of the whole fleet tried, for all"
     mark = await last_record(simulator)
     status = await fleet.ctl("status")
     # rich wraps long lines; the words count.
@@ -258,7 +268,23 @@ async def test_rejected_token_stops_the_fleet_and_is_told_in_words(fleet: Fleet)
     assert status.returncode == 3
     assert "4004" in words
     assert "discluster.token" in words
+    ((cluster, _),) = rejected
+    await fleet.kill_cluster(cluster)
     await nobody_dials(simulator, mark)
+
+
+@pytest.mark.covers("F12", "T-58")
+async def test_withdrawn_intent_costs_one_try_before_all_shards_come_back(fleet: Fleet) -> None:
+    """Discord closes all sessions with 4003, also of a bot that does not use the intent."""
+    simulator = await started(fleet)
+    mark = await last_record(simulator)
+    await simulator.set_intents([])
+    (first,) = await wait_for_kind(simulator, "ready", mark, 1)
+    tries = [r for r in await simulator.ledger(mark) if r.kind == "open" and r.n < first.n]
+    assert len(tries) <= 2, "a RESUME, and an IDENTIFY since the session is gone"
+    await all_ready(fleet)
+    assert len(await records(simulator, Identify, mark)) == SHARDS
+    await no_judgement(simulator)
 
 
 async def wait_for_kind(

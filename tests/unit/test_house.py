@@ -12,8 +12,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SOURCES = sorted((REPOSITORY / "discluster").rglob("*.py"))
 NOUNS = {
-    *("clock", "documents", "errors", "files", "logs", "messages", "notify", "plan", "secret"),
-    *("service", "sessions", "settings"),
+    *("clearance", "clock", "documents", "errors", "files", "logs", "messages", "notify"),
+    *("plan", "secret", "service", "sessions", "settings"),
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
 # The whole vocabulary of the wire stands in one place.

@@ -2,19 +2,45 @@
 """Packet handlers: what an operator attaches to a cluster to take its events."""
 
 import importlib
+import inspect
 from collections.abc import Awaitable
 from typing import Protocol, runtime_checkable
 
 from discluster.errors import ConfigurationError
+from discluster.gateway.commands import Command
 from discluster.gateway.events import Event
+from discluster.gateway.outbox import DEADLINE
+
+
+class Commands(Protocol):
+    """The way to Discord that a packet handler gets (see :mod:`discluster.gateway.commands`)."""
+
+    @property
+    def shard_count(self) -> int | None:
+        """Of the whole fleet, as ``shard_of`` wants it; None before the first assignment."""
+        ...
+
+    async def send(self, shard: int, command: Command, *, timeout: float = DEADLINE) -> None:
+        """Sends through ``shard``, one of this cluster's; returns once it was written.
+
+        Commands wait in order while the shard has no session, and for Discord's limits. They
+        outlive a RESUME. An answer comes as an event, so a handler that waits for one must not do
+        so in ``handle``: a shard's next event is not read before that is done.
+
+        Raises:
+            CommandError: Discord would not take it; nothing was queued.
+            NotSentError: not within ``timeout`` seconds; or the shard is not here, was stopped or
+                was rejected; or too many wait already. It was not sent.
+        """
+        ...
 
 
 @runtime_checkable
 class PacketHandler(Protocol):
     """Takes the events of all shards of one cluster, in the cluster's event loop."""
 
-    async def start(self, cluster: int) -> None:
-        """Called once, before the first event."""
+    async def start(self, cluster: int, commands: Commands) -> None:
+        """Called once, before the first event. ``commands`` may be used until ``stop``."""
         ...
 
     def handle(self, event: Event) -> Awaitable[None] | None:
@@ -66,4 +92,11 @@ def load_handler(name: str) -> PacketHandler:
             f"handler {name}: {type(handler).__name__} is no packet handler",
             hint="it needs the methods start, handle, stop and summary",
         )
+    try:
+        inspect.signature(handler.start).bind(0, None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"handler {name}: start cannot be called: {error}",
+            hint="it takes the cluster's number and the way to send commands",
+        ) from None
     return handler

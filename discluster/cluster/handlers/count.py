@@ -4,6 +4,7 @@
 import logging
 from collections import Counter
 
+from discluster.cluster.handlers import Commands
 from discluster.gateway.events import Event
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ class CountingHandler:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
-    async def start(self, cluster: int) -> None:
+    async def start(self, cluster: int, commands: Commands) -> None:
         log.info("cluster %d counts events by type; see 'handler' in cluster.yaml", cluster)
 
     def handle(self, event: Event) -> None:

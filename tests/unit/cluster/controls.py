@@ -8,6 +8,7 @@ from typing import Self
 
 from discluster.messages import (
     ClusterReport,
+    Halt,
     Message,
     Permit,
     PermitRequest,
@@ -18,12 +19,16 @@ from discluster.messages import (
 
 
 class FakeControl:
-    """Notes what it hears; grants every permit at once while ``grants`` is set."""
+    """Notes what it hears; grants every permit at once while ``grants`` is set.
+
+    ``halt``: what it says to a cluster that introduces itself; None: nothing at all.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.heard: list[Message] = []
         self.grants = True
+        self.halt: Halt | None = Halt(reason=None)
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
 
@@ -66,10 +71,14 @@ class FakeControl:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        introduces = True
         try:
             while line := await reader.readline():
                 message = decode(cluster_to_control, line, peer="the cluster")
                 self.heard.append(message)
+                if introduces and self.halt is not None:
+                    self.say(self.halt)
+                introduces = False
                 if self.grants and isinstance(message, PermitRequest):
                     self.say(Permit(shard=message.shard))
         except (ConnectionError, IndexError):

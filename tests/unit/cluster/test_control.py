@@ -10,6 +10,7 @@ import pytest
 
 from discluster.clock import SystemClock
 from discluster.cluster.control import ControlLink
+from discluster.cluster.gate import ClusterGate
 from discluster.messages import (
     Assignment,
     ClusterReport,
@@ -33,10 +34,12 @@ class Rig:
         self.control = FakeControl(path)
         self.assigned: list[Assignment] = []
         self.uptime = 0
+        self.gate = ClusterGate(clock=SystemClock(), rng=random.Random(1))
         self.link = ControlLink(
             path=path,
             report=self._report,
             on_assignment=self.assigned.append,
+            gate=self.gate,
             clock=SystemClock(),
             rng=random.Random(1),
         )

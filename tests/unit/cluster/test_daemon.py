@@ -13,8 +13,11 @@ import pytest
 
 from discluster.clock import SystemClock
 from discluster.cluster.daemon import ClusterDaemon
+from discluster.cluster.handlers import Commands
+from discluster.errors import CommandError, NotSentError
 from discluster.gateway import Event
-from discluster.messages import Assignment, Held, PermitDenied
+from discluster.gateway.commands import UpdateVoiceState
+from discluster.messages import Assignment, Halt, Held, PermitDenied
 from discluster.plan import Session
 from discluster.sessions import SessionFile, read_sessions
 from tests.notifier import RecordingNotifier
@@ -49,8 +52,9 @@ class Handler:
         self.stopped = False
         self.raises = False
 
-    async def start(self, cluster: int) -> None:
+    async def start(self, cluster: int, commands: Commands) -> None:
         self.started.append(cluster)
+        self.commands = commands
 
     def handle(self, event: Event) -> Awaitable[None] | None:
         if self.raises:
@@ -244,6 +248,7 @@ async def test_older_assignment_is_not_followed(rig: Rig) -> None:
         await wait_for(lambda: rig.shards() == [5, 6], 5)
 
 
+@pytest.mark.covers("F32", "T-22")
 async def test_orderly_stop_keeps_every_session(rig: Rig, tmp_path: Path) -> None:
     async with rig.control as control:
         async with rig.running():
@@ -306,6 +311,7 @@ async def test_records_of_an_older_shard_count_do_not_fill_the_file(tmp_path: Pa
         await wait_for(lambda: len(rig.shards()) == 256, 10)
 
 
+@pytest.mark.covers("T-56")
 async def test_denied_permit_is_the_shards_problem(rig: Rig) -> None:
     rig.control.grants = False
     async with rig.control as control, rig.running():
@@ -318,6 +324,7 @@ async def test_denied_permit_is_the_shards_problem(rig: Rig) -> None:
         await wait_for(lambda: rig.daemon.report().shards[0].problem == "the budget is spent", 5)
 
 
+@pytest.mark.covers("T-56")
 async def test_rejected_token_is_told_in_the_status(rig: Rig) -> None:
     rig.store(Held(assignment=assignment(1, 5)))
     async with rig.running():
@@ -329,6 +336,7 @@ async def test_rejected_token_is_told_in_the_status(rig: Rig) -> None:
         await wait_for(lambda: any("token" in told for told in rig.notifier.told), 5)
 
 
+@pytest.mark.covers("T-56")
 async def test_watchdog_is_fed_only_while_shards_progress(tmp_path: Path) -> None:
     rig = Rig(tmp_path, stall_limit=0.15)
     rig.store(Held(assignment=assignment(1, 5)))
@@ -360,3 +368,52 @@ async def test_raising_handler_costs_its_event_and_nothing_else(rig: Rig) -> Non
         socket.event(3)
         await wait_for(lambda: rig.handler.events[-1].seq == 3, 5)
         assert rig.ready() == 1
+
+
+async def test_handler_sends_commands_through_the_shard_of_a_guild(rig: Rig) -> None:
+    command = UpdateVoiceState(guild_id=5 << 22, channel_id=9)
+    async with rig.control as control, rig.running():
+        before = rig.handler.commands.shard_count
+        assert before is None
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.identifies()
+        assert rig.handler.commands.shard_count == 8
+        await rig.handler.commands.send(5, command)
+        assert [frame["d"]["channel_id"] for frame in socket.sent if frame["op"] == 4] == ["9"]
+        with pytest.raises(NotSentError, match="shard 6 is not on this cluster"):
+            await rig.handler.commands.send(6, command)
+        with pytest.raises(CommandError, match="belongs to shard 6"):
+            await rig.daemon._hosted[5].shard.send(UpdateVoiceState(guild_id=6 << 22))
+
+
+@pytest.mark.covers("T-07", "O-07")
+async def test_restarted_cluster_does_not_dial_before_it_knows_that_nothing_is_rejected(
+    rig: Rig,
+) -> None:
+    rig.control.halt = Halt(reason="shard 3 was rejected: Discord rejected the bot token (4004 …)")
+    rig.store(Held(assignment=assignment(1, 5, 6)))
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: [v.state for v in rig.daemon.report().shards] == ["held"] * 2, 5)
+        assert rig.transport.dials == []
+        assert rig.daemon.report().shards[0].problem == rig.control.halt.reason
+        rig.daemon._wake.set()
+        await wait_for(lambda: any("2 held back: shard 3" in t for t in rig.notifier.told), 5)
+        control.say(Halt(reason=None))
+        await wait_for(lambda: len(rig.transport.dials) == 2, 5)
+
+
+async def test_rejection_ends_for_the_cluster_when_the_shard_is_taken_from_it(rig: Rig) -> None:
+    rig.store(Held(assignment=assignment(1, 5, 6)))
+    async with rig.running():
+        for number in range(2):
+            (await rig.socket(number)).hello()
+        first, second = rig.transport.sockets
+        first.end(4004)
+        second.end(4009)
+        await wait_for(
+            lambda: {v.state for v in rig.daemon.report().shards} == {"fatal", "held"}, 10
+        )
+        fatal = next(v.shard for v in rig.daemon.report().shards if v.state == "fatal")
+        rig.daemon.assign(assignment(2, 11 - fatal))
+        await rig.socket(2)

@@ -7,15 +7,22 @@ import pytest
 
 from discluster.cluster.handlers import load_handler
 from discluster.cluster.handlers.count import CountingHandler
+from discluster.cluster.sending import ShardCommands
 from discluster.errors import ConfigurationError
 from discluster.gateway import Event
 
 SOURCE = """
 class Good:
-    async def start(self, cluster): pass
+    async def start(self, cluster, commands): pass
     def handle(self, event): pass
     async def stop(self): pass
     def summary(self): return "good"
+
+class Older:
+    async def start(self, cluster): pass
+    def handle(self, event): pass
+    async def stop(self): pass
+    def summary(self): return ""
 
 class Lacking:
     def handle(self, event): pass
@@ -45,6 +52,7 @@ def test_handler_is_made_by_calling_its_attribute(modules: Path) -> None:
         ("not_there:Good", "handler not_there:Good: No module named 'not_there'", "importable"),
         ("our_handler:Bad", "module our_handler has no 'Bad'", "cluster.yaml"),
         ("our_handler:Lacking", "Lacking is no packet handler", "start, handle, stop and summary"),
+        ("our_handler:Older", "start cannot be called: too many positional", "the way to send"),
         ("our_handler:fails", "calling it fails: OSError: no database", "cluster.yaml"),
         ("our_handler:SOURCE", "has no 'SOURCE'", "cluster.yaml"),
         ("our_broken_handler:X", "fails on import: ZeroDivisionError", "cluster.yaml"),
@@ -62,7 +70,7 @@ def test_wrong_handler_is_told_in_words(modules: Path, name: str, told: str, hin
 async def test_counting_handler_tells_what_came() -> None:
     handler = load_handler("discluster.cluster.handlers.count:CountingHandler")
     assert isinstance(handler, CountingHandler)
-    await handler.start(3)
+    await handler.start(3, ShardCommands(find=lambda shard: None, shard_count=lambda: None))
     assert handler.summary() == ""
     for number, kind in enumerate(["A", "B", "B", "C", "C", "C", "D"]):
         event = Event(shard=1, seq=number, type=kind, body=msgspec.Raw(b"{}"), session_id="s")

@@ -14,12 +14,13 @@ import pytest
 from discluster.control.clusters import ClusterConnection, ClusterHub
 from discluster.errors import UnavailableError
 from discluster.messages import (
+    ClearanceCase,
     ClusterReport,
     HostStatus,
     Message,
     Permit,
+    PermitMessage,
     PermitRequest,
-    PermitReturned,
     PermitUsed,
     StatusQuery,
     control_to_cluster,
@@ -51,7 +52,7 @@ class Ears:
         )
 
     def _permit(
-        self, connection: ClusterConnection, message: PermitRequest | PermitUsed | PermitReturned
+        self, connection: ClusterConnection, message: PermitMessage | ClearanceCase
     ) -> None:
         self.permits.append((connection, message))
 

@@ -21,9 +21,12 @@ from discluster.control.supervisor import UnitView
 from discluster.errors import StateError, SupervisorError, UnavailableError
 from discluster.messages import (
     Assignment,
+    Clearance,
+    ClearanceCase,
     ClusterReport,
     Goodbye,
     GoodbyeSeen,
+    Halt,
     Hello,
     HostReport,
     HostStatus,
@@ -197,6 +200,12 @@ class Cluster:
         self._writer.write(encode(message) + b"\n")
 
     async def hear(self) -> Message:
+        """The next message but the word that all is well."""
+        while (message := await self.hear_any()) == Halt(reason=None):
+            pass
+        return message
+
+    async def hear_any(self) -> Message:
         async with asyncio.timeout(5):
             line = await self._reader.readline()
         message: Message = decode(control_to_cluster, line, peer="CONTROL")
@@ -497,3 +506,39 @@ async def test_full_disk_ends_control_with_the_place(host: Host, tmp_path: Path)
 
 def test_daemon_reports_nothing_before_it_knows_anything(host: Host) -> None:
     assert host.daemon.hello().report == msgspec.structs.replace(HostReport(plan_generation=0))
+
+
+@pytest.mark.covers("F12", "F29", "T-07", "O-07")
+async def test_rejection_in_one_cluster_reaches_the_others_and_the_report(host: Host) -> None:
+    async with host.running(), Cluster(host, 3) as three, Cluster(host, 4) as four:
+        host.push(plan(c3=(0, 1), c4=(2,)))
+        await host.says("nothing to do")
+        three.report(1, 0, 1)
+        four.report(1, 2)
+        assert await four.hear_any() == Halt(reason=None)
+        three.say(
+            ClusterReport(
+                cluster=3,
+                pid=1,
+                generation=1,
+                uptime=1,
+                handler="",
+                shards=(ShardView(shard=0, state="fatal", fatal=4014, problem="no such intent"),),
+            )
+        )
+        reason = "shard 0 was rejected: no such intent"
+        assert await four.hear() == Halt(reason=reason)
+        assert host.daemon.report().rejected == reason
+        four.say(PermitRequest(shard=2))
+        three.report(1, 0, 1)
+        assert await four.hear_any() == Halt(reason=None), "and no permit before"
+        assert await four.hear() == Permit(shard=2)
+
+
+async def test_cluster_that_asks_for_clearance_gets_it_from_its_control(host: Host) -> None:
+    async with host.running(), Cluster(host, 3) as three:
+        host.push(plan(c3=(0, 1)))
+        await host.says("nothing to do")
+        three.report(1, 0, 1)
+        three.say(ClearanceCase(shard=1, state="asks"))
+        assert await three.hear() == Clearance(shard=1)

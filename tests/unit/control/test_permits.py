@@ -98,6 +98,7 @@ async def test_lost_cluster_returns_what_it_waited_for(desk: Desk) -> None:
     assert desk.to_master[2:] == [PermitReturned(shard=3)]
 
 
+@pytest.mark.covers("T-38")
 async def test_permit_of_a_lost_cluster_counts_as_used(desk: Desk) -> None:
     """It may have identified just before it was killed; Discord counts that."""
     desk.connect()
@@ -158,6 +159,7 @@ async def test_own_slots_wait_until_master_must_know_that_it_is_out_of_touch(des
     assert 45.0 <= desk.granted[0][1] - lost <= 45.0 + slots.window_length(INTERVAL)
 
 
+@pytest.mark.covers("T-39")
 async def test_new_control_leaves_an_interval_for_its_predecessor() -> None:
     """CONTROL was killed right after it granted: its successor must not use the same window."""
     window = slots.window_length(INTERVAL)
@@ -174,6 +176,7 @@ async def test_new_control_leaves_an_interval_for_its_predecessor() -> None:
     assert second.granted[0][1] - at >= INTERVAL
 
 
+@pytest.mark.covers("F31", "T-43")
 async def test_wall_clock_set_back_opens_no_second_turn() -> None:
     desk = Desk(wall=slots.window_length(INTERVAL) * 1000)
     desk.request(1)
@@ -189,6 +192,7 @@ async def test_wall_clock_set_back_opens_no_second_turn() -> None:
     await desk.close()
 
 
+@pytest.mark.covers("T-41")
 async def test_buckets_have_turns_of_their_own() -> None:
     desk = Desk(identify=IdentifySlots(max_concurrency=2, slot=0, slots=1))
     for shard in range(4):
@@ -213,6 +217,18 @@ async def test_without_a_plan_nobody_identifies() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await settle()
+
+
+@pytest.mark.covers("T-39", "O-01")
+@pytest.mark.covers("F12", "O-07")
+async def test_nobody_identifies_from_slots_while_discord_rejects_the_fleet(desk: Desk) -> None:
+    desk.request(3)
+    desk.desk.block(True)
+    await desk.clock.advance(120)
+    assert desk.granted == []
+    desk.desk.block(False)
+    await desk.clock.advance(12)
+    assert [shard for shard, _ in desk.granted] == [3]
 
 
 @given(

@@ -145,3 +145,17 @@ def test_fleet_without_hosts_is_told_how_to_enrol_one() -> None:
     [trouble] = problems.of_fleet(fleets.no_hosts())
     assert trouble.severity == "warning"
     assert "disclusterctl token create" in (trouble.hint or "")
+
+
+def test_shards_that_are_held_back_are_told_once_with_what_master_says_of_them() -> None:
+    reason = "shard 3 was rejected: Discord rejected the bot token (4004 Authentication failed)"
+    held = [ShardView(shard=n, state="held", problem=f"on alpha, {reason}") for n in (4, 5, 6)]
+    status = fleets.healthy()
+    (first, *others) = status.hosts
+    (cluster, *clusters) = first.clusters
+    cluster = msgspec.structs.replace(cluster, shards=tuple(held))
+    first = msgspec.structs.replace(first, clusters=(cluster, *clusters))
+    status = msgspec.structs.replace(status, hosts=(first, *others))
+    assert texts(status) == [f"shards 4-6: on alpha, {reason}"]
+    told = Trouble(severity="error", text=f"on alpha, {reason}")
+    assert texts(with_troubles(status, told)) == [told.text]

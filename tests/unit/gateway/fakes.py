@@ -5,7 +5,8 @@ import asyncio
 import json
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,19 +38,20 @@ class FakeSocket:
         self.broken = False
         self.received = 0
         self._clock = clock
-        self._inbox: asyncio.Queue[bytes | str | Closed] = asyncio.Queue()
+        self._inbox: asyncio.Queue[list[bytes | str] | Closed] = asyncio.Queue()
+        self._together: list[bytes | str] | None = None
         self._end: Closed | None = None
 
     # what the shard calls
 
-    async def receive(self) -> bytes | str | Closed:
+    async def receive(self) -> list[bytes | str] | Closed:
         if self._end is not None and self._inbox.empty():
             return self._end
-        message = await self._inbox.get()
-        if isinstance(message, Closed):
-            self._end = message
+        messages = await self._inbox.get()
         self.received += 1
-        return message
+        if isinstance(messages, Closed):
+            self._end = messages
+        return messages
 
     async def send(self, data: bytes) -> None:
         if self._end is not None or self.broken:
@@ -71,7 +73,20 @@ class FakeSocket:
     # what Discord does
 
     def push(self, message: bytes | str | Closed) -> None:
-        self._inbox.put_nowait(message)
+        if isinstance(message, Closed):
+            self._inbox.put_nowait(message)
+        elif self._together is not None:
+            self._together.append(message)
+        else:
+            self._inbox.put_nowait([message])
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is pushed meanwhile comes with one read of the socket."""
+        self._together = []
+        yield
+        self._inbox.put_nowait(self._together)
+        self._together = None
 
     def payload(self, op: int, d: Any = None, *, s: Any = None, t: Any = None) -> None:
         self.push(json.dumps({"t": t, "s": s, "op": op, "d": d}))

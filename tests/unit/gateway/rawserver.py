@@ -19,7 +19,7 @@ class Peer:
         self.writer = writer
         self.request = b""
 
-    async def shake_hands(self) -> None:
+    async def shake_hands(self, *, spoil: str = "", greeting: bytes = b"") -> None:
         self.request = await self.reader.readuntil(b"\r\n\r\n")
         [key] = [
             line.split(b": ")[1]
@@ -27,10 +27,18 @@ class Peer:
             if line.lower().startswith(b"sec-websocket-key")
         ]
         digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-        self.writer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
-        )
+        upgrade = b"something" if spoil == "upgrade" else b"websocket"
+        accept = base64.b64encode(digest[::-1] if spoil == "accept" else digest)
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols",
+            b"Upgrade: " + upgrade,
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Accept: " + accept,
+            b"",
+        ]
+        if spoil == "extension":
+            lines.insert(1, b"Sec-WebSocket-Extensions: x")
+        self.writer.write(b"\r\n".join(lines) + b"\r\n" + greeting)
 
     def send(self, opcode: int, data: bytes = b"", *, final: bool = True) -> None:
         first = (0x80 if final else 0) | opcode
@@ -68,8 +76,20 @@ class Peer:
 class RawServer:
     """Listens on loopback; ``await peer()`` is the next connection after its handshake."""
 
-    def __init__(self, *, answer: bytes | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        answer: bytes | None = None,
+        tls: ssl.SSLContext | None = None,
+        spoil: str = "",
+        greeting: bytes = b"",
+    ) -> None:
+        """``answer``: instead of an upgrade. ``spoil``: the part of the upgrade's answer that is
+        wrong. ``greeting``: sent together with it.
+        """
         self._answer = answer
+        self._spoil = spoil
+        self._greeting = greeting
         self._tls = tls
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
         self._all: list[Peer] = []
@@ -84,7 +104,7 @@ class RawServer:
             writer.write(self._answer)
             writer.close()
             return
-        await peer.shake_hands()
+        await peer.shake_hands(spoil=self._spoil, greeting=self._greeting)
         self._peers.put_nowait(peer)
 
     async def peer(self) -> Peer:

@@ -187,6 +187,7 @@ def fleet_events(fleet: Fleet, shard: int) -> list[Event]:
     return [e for e in fleet.taken if e.shard == shard and e.type in ("READY", "RESUMED")]
 
 
+@pytest.mark.covers("O-13")
 @pytest.mark.parametrize("compression", ["none", "zlib-stream", "zstd-stream"])
 async def test_o13_every_event_arrives_once_through_drops_reconnects_and_a_restart(
     compression: Compression,
@@ -253,6 +254,7 @@ async def test_sessions_that_expired_meanwhile_are_found_out_by_resuming() -> No
         assert await world.client.judgement() == []
 
 
+@pytest.mark.covers("T-58")
 async def test_t58_revoked_token_ends_in_fatal_and_silence() -> None:
     async with World.of() as world:
         await world.client.revoke_token()

@@ -45,9 +45,14 @@ def cut(data: bytes, rng: random.Random, pieces: int) -> list[bytes]:
 
 
 def feed(inbound: Inbound, messages: Iterable[bytes]) -> list[tuple[int | None, bytes]]:
-    return [(e.s, bytes(e.d)) for message in messages for e in inbound.feed(message)]
+    return [(e.s, bytes(e.d)) for message in messages for e in fed(inbound, message)]
 
 
+def fed(inbound: Inbound, *messages: bytes | str) -> list[Envelope]:
+    return [envelope for run in inbound.feed(messages) for envelope in run]
+
+
+@pytest.mark.covers("T-62")
 @given(
     bodies=st.lists(st.text(max_size=300) | st.lists(st.integers(), max_size=50), max_size=20),
     level=st.sampled_from([1, 6, 9]),
@@ -63,6 +68,7 @@ def test_t62_stream_of_one_payload_a_message(
     assert feed(inbound, messages) == expected
 
 
+@pytest.mark.covers("T-63", "T-64", "T-66")
 @given(
     bodies=st.lists(st.text(max_size=300) | st.binary(max_size=99).map(list), min_size=1),
     pieces=st.integers(1, 50),
@@ -79,6 +85,7 @@ def test_t63_t64_t66_zlib_payloads_cut_and_joined_anywhere(
     assert feed(inbound, cut(stream, random.Random(seed), pieces)) == expected
 
 
+@pytest.mark.covers("F17")
 def test_f17_zlib_one_byte_a_message() -> None:
     server = Server("zlib-stream")
     stream = b"".join(server.message(payload(s, "x" * s)) for s in range(5))
@@ -92,6 +99,7 @@ def test_f17_zlib_one_byte_a_message() -> None:
     ]
 
 
+@pytest.mark.covers("F17")
 def test_f17_false_suffix_inside_a_payload_is_waited_out() -> None:
     """A stored block carries its content as it is, so the suffix can be inside of a payload."""
     text = payload(7, "before")[:-1].ljust(60) + b"}"
@@ -99,22 +107,23 @@ def test_f17_false_suffix_inside_a_payload_is_waited_out() -> None:
     half = server.compress(text[:40]) + server.flush(zlib.Z_SYNC_FLUSH)
     rest = server.compress(text[40:]) + server.flush(zlib.Z_SYNC_FLUSH)
     inbound = Inbound("zlib-stream", shard=0)
-    assert list(inbound.feed(half)) == []
-    [envelope] = inbound.feed(rest)
+    assert fed(inbound, half) == []
+    [envelope] = fed(inbound, rest)
     assert envelope.s == 7
 
 
 def test_payload_that_was_cut_off_for_good_does_not_swallow_the_next() -> None:
     server = Server("zlib-stream")
     inbound = Inbound("zlib-stream", shard=0)
-    assert list(inbound.feed(server.message(b'{"op":0,"s":1,"d":{"x'))) == []
-    [envelope] = inbound.feed(server.message(payload(2, None)))
+    assert fed(inbound, server.message(b'{"op":0,"s":1,"d":{"x')) == []
+    [envelope] = fed(inbound, server.message(payload(2, None)))
     assert envelope.s == 2
-    assert list(inbound.feed(server.message(payload(3, None)[:9]))) == []
-    [envelope] = inbound.feed(server.message(payload(3, None)[9:]))
+    assert fed(inbound, server.message(payload(3, None)[:9])) == []
+    [envelope] = fed(inbound, server.message(payload(3, None)[9:]))
     assert envelope.s == 3
 
 
+@pytest.mark.covers("T-60")
 @pytest.mark.parametrize("compression", STREAMS)
 def test_t60_context_of_another_connection_is_an_error_not_garbage(
     compression: Compression,
@@ -126,13 +135,15 @@ def test_t60_context_of_another_connection_is_an_error_not_garbage(
         inflater(compression).feed(second)
 
 
+@pytest.mark.covers("F18")
 @pytest.mark.parametrize("compression", STREAMS)
 def test_f18_thirty_megabytes_are_one_payload(compression: Compression) -> None:
     body = "".join(random.Random(1).choices("abcdefgh", k=1000)) * 30_000
-    [envelope] = Inbound(compression, shard=0).feed(Server(compression).message(payload(1, body)))
+    [envelope] = fed(Inbound(compression, shard=0), Server(compression).message(payload(1, body)))
     assert bytes(envelope.d) == f'"{body}"'.encode()
 
 
+@pytest.mark.covers("F18")
 @pytest.mark.parametrize("compression", STREAMS)
 def test_f18_payload_beyond_the_limit_is_refused(compression: Compression) -> None:
     message = Server(compression).message(payload(1, "x" * 5_000_000))
@@ -141,6 +152,7 @@ def test_f18_payload_beyond_the_limit_is_refused(compression: Compression) -> No
         inflater(compression, limit=1 << 20).feed(message)
 
 
+@pytest.mark.covers("F18")
 @pytest.mark.parametrize("compression", STREAMS)
 def test_f18_bomb_is_stopped_long_before_it_is_unpacked(compression: Compression) -> None:
     message = Server(compression).message(b"x" * 200_000_000)
@@ -168,6 +180,7 @@ def test_zstd_window_that_eats_the_memory_is_refused() -> None:
         ZstdStream().feed(message)
 
 
+@pytest.mark.covers("F18")
 @pytest.mark.parametrize("compression", STREAMS)
 @given(seed=st.integers())
 @settings(max_examples=60)
@@ -184,7 +197,7 @@ def test_f18_corrupt_byte_is_a_stream_error_or_skipped_but_never_a_crash(
         if s == with_fault:
             message[rng.randrange(len(message))] ^= 1 << rng.randrange(8)
         try:
-            envelopes = inbound.feed(bytes(message))
+            envelopes = fed(inbound, bytes(message))
         except StreamError:
             break
         assert all(isinstance(envelope, Envelope) for envelope in envelopes)
@@ -192,9 +205,10 @@ def test_f18_corrupt_byte_is_a_stream_error_or_skipped_but_never_a_crash(
     assert seen >= with_fault
 
 
+@pytest.mark.covers("F17")
 @pytest.mark.parametrize("compression", ["none", *STREAMS])
 def test_f17_text_is_a_payload_whatever_was_negotiated(compression: Compression) -> None:
-    [envelope] = Inbound(compression, shard=0).feed('{"op":11}')
+    [envelope] = fed(Inbound(compression, shard=0), '{"op":11}')
     assert envelope.op == 11
 
 
@@ -215,13 +229,55 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.covers("T-77")
 @pytest.mark.usefixtures("quiet")
 def test_t77_five_unreadable_payloads_in_a_row_are_the_end() -> None:
     inbound = Inbound("none", shard=0)
     for _ in range(4):
-        assert list(inbound.feed("garbage")) == []
-    assert len(inbound.feed('{"op":11}')) == 1
+        assert fed(inbound, "garbage") == []
+    assert len(fed(inbound, '{"op":11}')) == 1
     for _ in range(4):
-        assert list(inbound.feed('{"op":')) == []
+        assert fed(inbound, '{"op":') == []
     with pytest.raises(StreamError):
-        inbound.feed("garbage")
+        fed(inbound, "garbage")
+
+
+@pytest.mark.parametrize("compression", ["none", *STREAMS])
+def test_runs_are_dispatches_in_order_or_one_other_payload(compression: Compression) -> None:
+    server = Server(compression)
+    texts = [payload(s, "x" * 900) for s in range(1, 101)]
+    texts[40:40] = [b'{"op":11}', b'{"op":1,"d":null}']
+    messages = texts if compression == "none" else [server.message(text) for text in texts]
+    runs = [run for run in Inbound(compression, shard=0).feed(messages) if run]
+    assert [e.s for run in runs for e in run if e.op == 0] == list(range(1, 101))
+    assert [[e.op for e in run] for run in runs if run[0].op != 0] == [[11], [1]]
+    assert all(e.op == 0 for run in runs if len(run) > 1 for e in run)
+    assert 2 < max(map(len, runs)) < 50  # many at once, but not everything that was received
+
+
+def test_nothing_is_inflated_ahead_of_what_is_asked_for() -> None:
+    """A batch of messages that each inflate to megabytes never is in memory as a whole."""
+    server = Server("zstd-stream")
+    messages = [server.message(payload(s, "x" * (1 << 20))) for s in range(20)]
+    runs = Inbound("zstd-stream", shard=0).feed(messages)
+    tracemalloc.start()
+    for run in runs:
+        assert len(run) <= 1
+        del run
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("compression", STREAMS)
+def test_what_came_whole_before_a_broken_message_is_handed_over_first(
+    compression: Compression,
+) -> None:
+    server = Server(compression)
+    good = [server.message(payload(s, None)) for s in (1, 2)]
+    broken = b"\xff" * 40 + b"\x00\x00\xff\xff"
+    runs = Inbound(compression, shard=0).feed([*good, broken])
+    assert [envelope.s for envelope in next(runs)] == [1, 2]
+    with pytest.raises(StreamError):
+        next(runs)

@@ -37,6 +37,7 @@ def test_ready_without_a_list_of_guilds_leaves_the_number_unknown(body: Any) -> 
     assert guilds.count is None
 
 
+@pytest.mark.covers("T-72")
 def test_after_a_resume_in_a_new_process_only_departures_change_the_number() -> None:
     guilds = GuildCount(5)
     guilds.created(dispatch({"id": "1"}))

@@ -22,16 +22,19 @@ def started(interval: float = 40.0) -> Heartbeat:
     return heartbeat
 
 
+@pytest.mark.covers("F08")
 def test_nothing_for_an_interval_is_silence() -> None:
     assert beat(started(), frames=1) is Verdict.SILENT
 
 
+@pytest.mark.covers("F09")
 def test_any_frame_is_life_for_an_interval() -> None:
     heartbeat = started()
     assert beat(heartbeat, frames=2) is Verdict.ALIVE
     assert beat(heartbeat, frames=2) is Verdict.SILENT
 
 
+@pytest.mark.covers("F09")
 def test_three_intervals_without_acknowledgement_are_the_end_all_the_same() -> None:
     heartbeat = started()
     verdicts = [beat(heartbeat, frames=n) for n in (10, 20, 30)]
@@ -46,6 +49,7 @@ def test_an_acknowledgement_starts_the_count_again() -> None:
         assert beat(heartbeat, frames=n) is Verdict.ALIVE
 
 
+@pytest.mark.covers("F09")
 def test_acknowledgements_that_nobody_waits_for_are_harmless() -> None:
     heartbeat = started()
     heartbeat.acknowledged(21.0, unread=0.0)
@@ -53,6 +57,7 @@ def test_acknowledgements_that_nobody_waits_for_are_harmless() -> None:
     assert heartbeat.latency == 1.0
 
 
+@pytest.mark.covers("T-34")
 def test_time_that_was_not_read_is_not_held_against_the_peer() -> None:
     heartbeat = started()
     assert [beat(heartbeat, frames=1, unread=40.0 * n) for n in range(1, 9)] == [Verdict.ALIVE] * 8
@@ -65,10 +70,12 @@ def test_latency_leaves_out_what_was_not_read() -> None:
     assert heartbeat.latency == 2.0
 
 
+@pytest.mark.covers("T-36")
 def test_late_beat_is_no_occasion_to_judge() -> None:
     assert beat(started(), frames=1, late=20.0) is Verdict.ALIVE
 
 
+@pytest.mark.covers("T-35")
 def test_beat_late_by_more_than_an_interval_means_that_discord_has_given_us_up() -> None:
     assert beat(started(), frames=9, late=41.0) is Verdict.STALLED
 
@@ -79,6 +86,7 @@ def test_next_beat_is_an_interval_after_the_one_before() -> None:
     assert heartbeat.due == 60.0 + 3.0 + 40.0
 
 
+@pytest.mark.covers("F07")
 @pytest.mark.parametrize(
     ("milliseconds", "seconds"),
     [
@@ -99,6 +107,7 @@ def test_usable_interval(milliseconds: object, seconds: float | None) -> None:
     assert usable_interval(milliseconds) == seconds
 
 
+@pytest.mark.covers("T-29")
 def test_t29_request_right_before_each_beat_does_not_undo_the_acknowledgements() -> None:
     heartbeat = started()
     for n in range(2, 20):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """120 payloads in any 60 seconds."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from discluster.gateway.limiter import LIMIT, WINDOW, Kind, SendLog
 INTERVAL = 41.25
 
 
+@pytest.mark.covers("T-69", "O-10")
 def test_commands_leave_room_for_regular_and_requested_beats() -> None:
     log = SendLog(heartbeat_interval=INTERVAL)
     sent = 0
@@ -31,6 +33,7 @@ def test_wait_is_until_the_oldest_leaves_the_window() -> None:
     assert log.wait("command", now=60.0) == 0
 
 
+@pytest.mark.covers("O-10")
 @given(st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["command", "answer"])), max_size=600))
 def test_o10_no_window_ever_holds_more_than_the_limit(steps: list[tuple[float, Kind]]) -> None:
     log = SendLog(heartbeat_interval=INTERVAL)

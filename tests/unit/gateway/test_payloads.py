@@ -74,6 +74,7 @@ def test_identity_does_not_show_its_token() -> None:
     assert TOKEN not in repr(Identity(token=Secret(TOKEN), intents=0))
 
 
+@pytest.mark.covers("F05")
 @pytest.mark.parametrize(
     ("base", "expected"),
     [

@@ -56,6 +56,7 @@ HISTORIES = st.builds(
 )
 
 
+@pytest.mark.covers("T-08", "T-10")
 @given(ENDINGS, SITUATIONS, HISTORIES)
 def test_every_step_is_safe(end: Ending, at: Situation, history: History) -> None:
     step = after(end, at, history)
@@ -68,6 +69,7 @@ def test_every_step_is_safe(end: Ending, at: Situation, history: History) -> Non
     assert 0 <= step.delay.low <= step.delay.high <= 600
 
 
+@pytest.mark.covers("F13")
 @pytest.mark.parametrize("phase", PHASES)
 def test_op9_false_ends_a_session_only_after_authentication(phase: Phase) -> None:
     step = after(ending("invalid"), situation(phase), History())
@@ -77,6 +79,7 @@ def test_op9_false_ends_a_session_only_after_authentication(phase: Phase) -> Non
         assert step.delay == INVALID
 
 
+@pytest.mark.covers("T-11")
 def test_t11_second_op9_in_a_row_waits_longer() -> None:
     at = situation("identifying", has_session=False)
     first = after(ending("invalid"), at, History(identifies=1))
@@ -85,6 +88,7 @@ def test_t11_second_op9_in_a_row_waits_longer() -> None:
     assert second.delay.low >= 5
 
 
+@pytest.mark.covers("T-14")
 def test_t14_only_a_resume_that_was_sent_counts_against_the_session() -> None:
     history = History()
     for phase in ("dialing", "hello") * 50:
@@ -94,6 +98,7 @@ def test_t14_only_a_resume_that_was_sent_counts_against_the_session() -> None:
     assert history.resumes == 0
 
 
+@pytest.mark.covers("T-12")
 def test_t12_fifth_resume_in_vain_drops_the_session() -> None:
     history, actions = History(), []
     for _ in range(RESUME_TRIES):
@@ -104,6 +109,7 @@ def test_t12_fifth_resume_in_vain_drops_the_session() -> None:
     assert (history.resumes, history.since) == (0, None)
 
 
+@pytest.mark.covers("T-12")
 def test_resume_in_vain_after_five_minutes_drops_the_session() -> None:
     history = after(ending(), situation("ready", now=1000.0), History()).history
     late = situation("resuming", now=1301.0)
@@ -112,6 +118,7 @@ def test_resume_in_vain_after_five_minutes_drops_the_session() -> None:
     assert after(ending(), early, history).action is Action.RESUME
 
 
+@pytest.mark.covers("T-16")
 def test_resume_that_brought_events_is_not_in_vain() -> None:
     history = History()
     for _ in range(RESUME_TRIES * 2):
@@ -120,6 +127,7 @@ def test_resume_that_brought_events_is_not_in_vain() -> None:
         history = step.history
 
 
+@pytest.mark.covers("T-79")
 def test_minute_of_health_forgets_everything() -> None:
     worn = History(losses=9, identifies=9, resumes=3, since=1.0, avoid_resume_url=True)
     step = after(ending(), situation(healthy=60.0), worn)
@@ -127,6 +135,7 @@ def test_minute_of_health_forgets_everything() -> None:
     assert step.history == History(losses=1, since=1000.0)
 
 
+@pytest.mark.covers("T-13", "T-15")
 def test_resume_url_is_left_after_one_failure_and_tried_again_after_health() -> None:
     step = after(ending("dial"), situation("dialing"), History())
     assert step.history.avoid_resume_url
@@ -135,6 +144,7 @@ def test_resume_url_is_left_after_one_failure_and_tried_again_after_health() -> 
     assert not after(ending(), at, step.history).history.avoid_resume_url
 
 
+@pytest.mark.covers("T-01", "T-02", "O-03")
 def test_t01_day_of_a_session_that_dies_after_each_ready_costs_few_identifies() -> None:
     rng = random.Random(3)
     now, history, identifies = 0.0, History(), 0
@@ -152,6 +162,7 @@ def test_t01_day_of_a_session_that_dies_after_each_ready_costs_few_identifies() 
     assert identifies < 210
 
 
+@pytest.mark.covers("T-16")
 def test_confirmed_resume_starts_the_count_of_vain_ones_again() -> None:
     history = History()
     vain: tuple[Phase, ...] = ("resuming",) * 4

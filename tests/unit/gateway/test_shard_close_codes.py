@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every close code in every state (trap T-46 to T-48, fault F11 and F12)."""
+"""Every close code in every state."""
+
+import asyncio
+from typing import Literal
 
 import pytest
 
@@ -8,12 +11,25 @@ from discluster.messages import ShardState
 from tests.clock import settle
 from tests.unit.gateway.fakes import GATEWAY, QUERY, Rig, stored_session
 
-STATES: tuple[ShardState, ...] = ("hello", "waiting", "identifying", "resuming", "ready")
-UNLISTED = (None, 1006, 1011, 3000, 4015, 4016, 4999)
+State = ShardState | Literal["replaying"]
+STATES: tuple[State, ...] = (
+    *("hello", "waiting", "identifying", "resuming", "replaying", "ready"),
+)
+# None: a frame without a code, an RST or a FIN; 1005 and 1006 are what a library may make of it.
+UNLISTED = (None, 1002, 1005, 1006, 1007, 1009, 1011, 1012, 3000, 4015, 4016, 4900, 4999)
 CODES = (*RULES, *UNLISTED)
+FATAL = (4004, 4010, 4011, 4012, 4013, 4014)
+GONE = (4006, 4007, 4009)
 
 
-async def bring_into(rig: Rig, state: ShardState) -> None:
+async def bring_into(rig: Rig, state: State) -> None:
+    if state == "replaying":
+        rig.socket.hello()
+        await settle()
+        rig.socket.event(42)
+        await settle()
+        assert rig.state == "resuming"
+        return
     if state in ("waiting", "identifying", "resuming"):
         rig.socket.hello()
         await settle()
@@ -22,15 +38,24 @@ async def bring_into(rig: Rig, state: ShardState) -> None:
     assert rig.state == state
 
 
-def rig_for(state: ShardState) -> Rig:
-    rig = Rig(session=stored_session() if state in ("hello", "resuming") else None)
+def rig_for(state: State) -> Rig:
+    stored = state in ("hello", "resuming", "replaying")
+    rig = Rig(session=stored_session() if stored else None)
     rig.permits.held = state == "waiting"
     return rig
 
 
+def test_table_is_the_one_that_discord_documents() -> None:
+    """Discord: Opcodes and Status Codes, Gateway Close Event Codes."""
+    by_action = {action: [c for c in CODES if rule_for(c).action is action] for action in Action}
+    assert tuple(by_action[Action.FATAL]) == FATAL
+    assert tuple(by_action[Action.IDENTIFY]) == GONE
+
+
+@pytest.mark.covers("F11", "F12", "T-08", "T-24", "T-46", "T-47", "T-48", "T-81")
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("code", CODES)
-async def test_f11_f12_close_code_in_state(code: int | None, state: ShardState) -> None:
+async def test_f11_f12_close_code_in_state(code: int | None, state: State) -> None:
     rig = rig_for(state)
     async with rig:
         await bring_into(rig, state)
@@ -49,6 +74,9 @@ async def test_f11_f12_close_code_in_state(code: int | None, state: ShardState) 
         if not resumes:
             assert again.url == GATEWAY + QUERY
             assert rig.sessions.session is None
+        if state == "replaying" and resumes:
+            assert again.authentications()[0]["d"]["seq"] == 42
+        assert all(s.close_codes in ([], [4000]) for s in rig.transport.sockets)
 
 
 async def assert_fatal(rig: Rig, code: int | None) -> None:
@@ -65,7 +93,39 @@ async def assert_fatal(rig: Rig, code: int | None) -> None:
     rig.assert_nothing_left()
 
 
-@pytest.mark.parametrize("code", [4004, 4010, 4011, 4012, 4013, 4014])
+@pytest.mark.covers("F11", "F12")
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("code", [None, 1000, 4000, 4003, 4004, 4007, 4009])
+async def test_close_of_discord_while_we_stop_changes_nothing(code: int | None, keep: bool) -> None:
+    async with Rig() as rig:
+        socket = await rig.become_ready()
+        stopping = asyncio.create_task(rig.shard.stop(keep_session=keep))
+        socket.end(code)
+        await stopping
+        dials = len(rig.transport.dials)
+        await rig.clock.advance(600.0)
+        assert len(rig.transport.dials) == dials
+        assert rig.state == "idle"
+        assert (rig.sessions.session is not None) is keep
+        assert set(socket.close_codes) <= {4000 if keep else 1000}
+
+
+@pytest.mark.covers("T-22", "T-59", "O-12")
+@pytest.mark.parametrize("ours", [4000, 1000])
+async def test_echo_of_our_own_close_is_no_close_code_of_discords(ours: int) -> None:
+    """A peer answers a close frame with its code: 4000 and 1000 come back and mean nothing."""
+    async with Rig() as rig:
+        socket = await rig.become_ready()
+        socket.payload(7)
+        socket.end(ours)
+        again = await rig.next_socket()
+        again.hello()
+        await settle()
+        assert [a["op"] for a in again.authentications()] == [6]
+
+
+@pytest.mark.covers("T-07", "T-08")
+@pytest.mark.parametrize("code", FATAL)
 async def test_t07_t08_fatal_code_while_replaying_stops_for_good(code: int) -> None:
     async with Rig(session=stored_session()) as rig:
         rig.socket.hello()
@@ -77,6 +137,7 @@ async def test_t07_t08_fatal_code_while_replaying_stops_for_good(code: int) -> N
         assert rig.sessions.seq == 42
 
 
+@pytest.mark.covers("T-04")
 async def test_t04_rejected_token_says_what_to_do() -> None:
     async with Rig() as rig:
         rig.socket.hello()
@@ -91,6 +152,7 @@ async def test_t04_rejected_token_says_what_to_do() -> None:
         assert rig.state == "fatal"
 
 
+@pytest.mark.covers("T-24")
 async def test_t24_close_1000_by_the_server_is_resumed() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -101,6 +163,7 @@ async def test_t24_close_1000_by_the_server_is_resumed() -> None:
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("T-22")
 async def test_t22_every_recovery_closes_with_a_resumable_code() -> None:
     async with Rig() as rig:
         await rig.become_ready()

@@ -25,6 +25,7 @@ async def test_event_carries_its_raw_body() -> None:
         assert msgspec.json.decode(event.body) == {"b": [1, "ü"]}
 
 
+@pytest.mark.covers("T-21", "O-05")
 async def test_t21_stored_sequence_follows_the_handler_not_the_socket() -> None:
     gate: asyncio.Queue[None] = asyncio.Queue()
 
@@ -50,6 +51,7 @@ async def test_t21_stored_sequence_follows_the_handler_not_the_socket() -> None:
         assert again.authentications()[0]["d"]["seq"] == 4
 
 
+@pytest.mark.covers("T-21")
 async def test_resume_asks_for_what_was_received_but_not_handled() -> None:
     never = asyncio.Event()
     taken: list[int] = []
@@ -126,6 +128,7 @@ async def test_handler_that_fails_at_every_event_does_not_flood_the_journal(
     assert len(errors) == 12
 
 
+@pytest.mark.covers("F19")
 async def test_f19_unknown_events_and_opcodes_are_nothing_special() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -145,6 +148,7 @@ async def test_f19_unknown_events_and_opcodes_are_nothing_special() -> None:
         assert rig.state == "ready"
 
 
+@pytest.mark.covers("F20")
 async def test_f20_repeated_or_falling_sequences_never_lower_the_checkpoint() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -158,6 +162,7 @@ async def test_f20_repeated_or_falling_sequences_never_lower_the_checkpoint() ->
         assert [event.seq for event in rig.events if event.seq != 1006] == [1, 2, 5, 5, 3, 1005]
 
 
+@pytest.mark.covers("F33", "T-53")
 async def test_f33_late_events_of_the_old_connection_are_not_handed_over() -> None:
     async with Rig() as rig:
         old = await rig.become_ready()
@@ -173,6 +178,23 @@ async def test_f33_late_events_of_the_old_connection_are_not_handed_over() -> No
         assert not again.aborted
 
 
+@pytest.mark.covers("F33", "T-03", "T-53")
+@pytest.mark.parametrize("late", [1000, 4004, 4009, None])
+async def test_late_close_of_the_old_connection_starts_and_ends_nothing(late: int | None) -> None:
+    async with Rig() as rig:
+        old = await rig.become_ready()
+        old.payload(7)
+        await rig.next_socket()
+        await rig.become_resumed(2)
+        old.end(late)
+        old.end(late)
+        await rig.stay_healthy(60)
+        assert rig.state == "ready"
+        assert len(rig.transport.dials) == 2
+        assert rig.sessions.session is not None
+
+
+@pytest.mark.covers("T-74")
 async def test_ready_of_a_new_session_starts_a_new_sequence() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -187,6 +209,7 @@ async def test_ready_of_a_new_session_starts_a_new_sequence() -> None:
         assert rig.events[-1].session_id == "session-2"
 
 
+@pytest.mark.covers("F22", "T-72")
 async def test_guilds_are_followed_without_confusing_outage_and_removal() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready(guilds=3)
@@ -214,6 +237,7 @@ async def test_view_tells_how_old_the_last_event_is() -> None:
         assert (view.events, view.resumes) == (1, 1)
 
 
+@pytest.mark.covers("T-68")
 async def test_t68_token_and_session_id_are_in_no_log_and_no_repr(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

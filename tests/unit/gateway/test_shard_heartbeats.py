@@ -12,6 +12,7 @@ from tests.clock import settle
 from tests.unit.gateway.fakes import INTERVAL, FakeSocket, Rig, stored_session
 
 
+@pytest.mark.covers("T-31", "O-11")
 async def test_t31_first_beats_are_spread_over_the_interval() -> None:
     offsets = []
     for seed in range(40):
@@ -26,6 +27,7 @@ async def test_t31_first_beats_are_spread_over_the_interval() -> None:
         assert 3 <= len(inside) <= 20
 
 
+@pytest.mark.covers("O-11")
 async def test_o11_beats_follow_each_other_by_the_interval_with_the_last_sequence() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -40,6 +42,7 @@ async def test_o11_beats_follow_each_other_by_the_interval_with_the_last_sequenc
         assert ds == [1] * 2 + [17] * (len(ds) - 2)
 
 
+@pytest.mark.covers("F08", "T-25")
 async def test_t25_half_open_socket_is_aborted_without_a_polite_wait() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -54,6 +57,7 @@ async def test_t25_half_open_socket_is_aborted_without_a_polite_wait() -> None:
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("F09")
 async def test_f09_events_without_acknowledgements_are_life_for_three_intervals() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -67,6 +71,7 @@ async def test_f09_events_without_acknowledgements_are_life_for_three_intervals(
         assert rig.shard.view().problem == Verdict.UNACKNOWLEDGED.value
 
 
+@pytest.mark.covers("F09", "T-33")
 async def test_t33_acknowledgement_behind_a_flood_of_guilds_is_no_zombie() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -80,6 +85,7 @@ async def test_t33_acknowledgement_behind_a_flood_of_guilds_is_no_zombie() -> No
         assert not socket.aborted
 
 
+@pytest.mark.covers("T-26", "T-27")
 @pytest.mark.parametrize("resumed", [False, True])
 async def test_t26_t27_pending_acknowledgement_does_not_follow_to_the_next_socket(
     resumed: bool,
@@ -98,6 +104,7 @@ async def test_t26_t27_pending_acknowledgement_does_not_follow_to_the_next_socke
         assert len(rig.transport.sockets) == 2
 
 
+@pytest.mark.covers("F09", "T-28")
 async def test_t28_acknowledgement_late_by_nine_tenths_of_an_interval_is_no_zombie() -> None:
     async with Rig(seed=4) as rig:
         socket = await rig.become_ready()
@@ -110,6 +117,7 @@ async def test_t28_acknowledgement_late_by_nine_tenths_of_an_interval_is_no_zomb
         assert not socket.aborted
 
 
+@pytest.mark.covers("F10", "T-29")
 async def test_t29_requested_beats_never_make_a_zombie() -> None:
     async with Rig(seed=9) as rig:
         socket = await rig.become_ready()
@@ -123,6 +131,7 @@ async def test_t29_requested_beats_never_make_a_zombie() -> None:
         assert not socket.aborted
 
 
+@pytest.mark.covers("F10", "T-30")
 async def test_t30_requested_beat_is_answered_at_once_and_keeps_the_normal_timer() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -137,6 +146,7 @@ async def test_t30_requested_beat_is_answered_at_once_and_keeps_the_normal_timer
         assert socket.beats()[2] == pytest.approx(first + INTERVAL)
 
 
+@pytest.mark.covers("F10", "T-69", "O-10")
 async def test_t69_burst_of_requests_stays_within_the_send_limit() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -152,6 +162,7 @@ async def test_t69_burst_of_requests_stays_within_the_send_limit() -> None:
         assert socket.beats()[-1] == rig.clock.monotonic()
 
 
+@pytest.mark.covers("T-32")
 async def test_t32_first_beat_dies_with_its_socket() -> None:
     async with Rig() as rig:
         socket = rig.socket
@@ -162,6 +173,7 @@ async def test_t32_first_beat_dies_with_its_socket() -> None:
         assert socket.beats() == []
 
 
+@pytest.mark.covers("F25", "T-34")
 async def test_t34_heartbeats_go_on_while_the_handler_stalls_and_nothing_is_read() -> None:
     release = asyncio.Event()
 
@@ -188,6 +200,64 @@ async def test_t34_heartbeats_go_on_while_the_handler_stalls_and_nothing_is_read
         assert not socket.aborted
 
 
+@pytest.mark.covers("F25", "T-21", "T-34")
+async def test_discord_that_gives_up_during_a_stall_is_resumed_after_the_last_event_taken() -> None:
+    """Its buffers for us run over some time; what it still sent lies unread before the close."""
+    release = asyncio.Event()
+    taken: list[int] = []
+
+    async def stall(event: Event) -> None:
+        if event.seq == 3:
+            await release.wait()
+        taken.append(event.seq)
+
+    async with Rig(handler=stall) as rig:
+        socket = await rig.become_ready()
+        with socket.together():
+            for s in (2, 3, 4, 5):
+                socket.event(s)
+        await settle()
+        socket.event(6)
+        socket.end()
+        await rig.clock.advance(600.0)
+        assert len(rig.transport.dials) == 1, "nothing is done behind the handler's back"
+        release.set()
+        again = await rig.next_socket()
+        again.hello()
+        await settle()
+        assert taken[-1] == again.authentications()[0]["d"]["seq"]
+        assert taken == list(range(1, taken[-1] + 1))
+        assert rig.shard.view().identifies == 1
+
+
+@pytest.mark.covers("F25", "T-34")
+async def test_acknowledgements_of_ten_minutes_read_at_once_do_no_harm() -> None:
+    release = asyncio.Event()
+
+    async def stall(event: Event) -> None:
+        if event.seq == 2:
+            await release.wait()
+
+    async with Rig(handler=stall) as rig:
+        socket = await rig.become_ready()
+        socket.event(2)
+        for _ in range(600):
+            beats = len(socket.beats())
+            await rig.clock.advance(1.0)
+            for _ in range(len(socket.beats()) - beats):
+                socket.ack()
+        assert socket.received == 3, "HELLO, READY and the event"
+        release.set()
+        await settle()
+        latency = rig.shard.view().latency
+        assert latency is not None
+        assert latency < 1.0, "the stall is not Discord's"
+        await rig.stay_healthy(INTERVAL * 4)
+        assert not socket.aborted
+        assert len(rig.transport.dials) == 1
+
+
+@pytest.mark.covers("F08")
 async def test_half_open_socket_is_found_after_the_handler_is_free_again() -> None:
     release = asyncio.Event()
 
@@ -204,6 +274,7 @@ async def test_half_open_socket_is_found_after_the_handler_is_free_again() -> No
         assert socket.aborted
 
 
+@pytest.mark.covers("T-34")
 async def test_handler_busy_over_a_beat_is_not_taken_for_silence() -> None:
     release = asyncio.Event()
 
@@ -225,6 +296,7 @@ async def test_handler_busy_over_a_beat_is_not_taken_for_silence() -> None:
         assert not socket.aborted
 
 
+@pytest.mark.covers("F31", "T-35")
 async def test_t35_process_that_was_stopped_for_minutes_resumes_within_seconds() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -237,6 +309,7 @@ async def test_t35_process_that_was_stopped_for_minutes_resumes_within_seconds()
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("T-35", "T-36")
 async def test_short_hold_up_is_no_zombie() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -264,6 +337,7 @@ async def first_beat(rig: Rig, socket: FakeSocket) -> float:
     return socket.beats()[0]
 
 
+@pytest.mark.covers("F25")
 async def test_replay_that_the_handler_takes_long_for_does_not_end_the_resume() -> None:
     release = asyncio.Event()
 
@@ -283,6 +357,7 @@ async def test_replay_that_the_handler_takes_long_for_does_not_end_the_resume() 
         assert len(rig.transport.sockets) == 1
 
 
+@pytest.mark.covers("F33", "T-53")
 async def test_nothing_is_handed_over_from_a_connection_that_was_given_up() -> None:
     release = asyncio.Event()
     taken: list[int] = []

@@ -24,6 +24,7 @@ async def test_permit_is_asked_for_after_hello_and_used_with_the_frame() -> None
         assert rig.socket.ops() == [2]
 
 
+@pytest.mark.covers("T-38")
 async def test_t38_socket_that_dies_while_waiting_withdraws_the_request() -> None:
     rig = Rig()
     rig.permits.held = True
@@ -35,6 +36,7 @@ async def test_t38_socket_that_dies_while_waiting_withdraws_the_request() -> Non
         assert rig.permits.log == ["asked", "cancelled"]
 
 
+@pytest.mark.covers("T-38")
 async def test_t38_socket_that_dies_between_grant_and_send_returns_the_permit() -> None:
     rig = Rig()
     rig.permits.held = True
@@ -50,6 +52,7 @@ async def test_t38_socket_that_dies_between_grant_and_send_returns_the_permit() 
         await rig.next_socket()
 
 
+@pytest.mark.covers("T-38")
 async def test_t38_zombie_at_the_moment_of_the_grant_returns_the_permit() -> None:
     rig = Rig()
     rig.permits.held = True
@@ -63,6 +66,7 @@ async def test_t38_zombie_at_the_moment_of_the_grant_returns_the_permit() -> Non
         assert rig.socket.ops() == []
 
 
+@pytest.mark.covers("T-38")
 async def test_stop_while_waiting_withdraws_the_request() -> None:
     rig = Rig()
     rig.permits.held = True
@@ -73,6 +77,7 @@ async def test_stop_while_waiting_withdraws_the_request() -> None:
         assert rig.permits.log == ["asked", "cancelled"]
 
 
+@pytest.mark.covers("T-38")
 async def test_stop_at_the_moment_of_the_grant_returns_the_permit() -> None:
     rig = Rig()
     rig.permits.held = True
@@ -86,6 +91,7 @@ async def test_stop_at_the_moment_of_the_grant_returns_the_permit() -> None:
         assert rig.socket.ops() == []
 
 
+@pytest.mark.covers("T-40")
 async def test_t40_resume_takes_no_permit() -> None:
     async with Rig(session=stored_session()) as rig:
         await rig.become_resumed(42)

@@ -10,6 +10,7 @@ from tests.clock import settle
 from tests.unit.gateway.fakes import EDGE, GATEWAY, INTERVAL, QUERY, TOKEN, Rig, stored_session
 
 
+@pytest.mark.covers("T-73")
 async def test_first_start_identifies_and_becomes_ready() -> None:
     async with Rig() as rig:
         assert rig.socket.url == GATEWAY + QUERY
@@ -30,6 +31,7 @@ async def test_first_start_identifies_and_becomes_ready() -> None:
         assert rig.states == ["dialing", "hello", "waiting", "identifying", "ready"]
 
 
+@pytest.mark.covers("O-05")
 async def test_stored_session_is_resumed_on_its_own_address_after_a_restart() -> None:
     async with Rig(session=stored_session(seq=41)) as rig:
         assert rig.socket.url == EDGE + QUERY
@@ -52,6 +54,7 @@ async def test_stored_session_is_resumed_on_its_own_address_after_a_restart() ->
         assert rig.permits.log == []
 
 
+@pytest.mark.covers("T-19")
 async def test_t19_resume_carries_the_same_query_as_identify() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -73,6 +76,7 @@ async def test_problem_is_told_until_the_shard_is_ready_again() -> None:
         assert rig.shard.view().problem is None
 
 
+@pytest.mark.covers("T-10", "O-05")
 async def test_t10_connections_cut_for_thirty_seconds_cost_no_identify() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -88,6 +92,7 @@ async def test_t10_connections_cut_for_thirty_seconds_cost_no_identify() -> None
         assert rig.sessions.clears == 0
 
 
+@pytest.mark.covers("F27", "T-10", "O-08")
 async def test_outage_of_an_hour_keeps_the_session_and_bounds_the_dials() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -104,6 +109,7 @@ async def test_outage_of_an_hour_keeps_the_session_and_bounds_the_dials() -> Non
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("F16", "T-13", "T-15")
 async def test_t13_t15_dead_resume_host_is_left_after_one_failed_dial() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -117,6 +123,7 @@ async def test_t13_t15_dead_resume_host_is_left_after_one_failed_dial() -> None:
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("F07", "T-14")
 async def test_t14_upgrade_without_hello_is_given_up_after_twenty_seconds() -> None:
     async with Rig(session=stored_session()) as rig:
         silent = rig.socket
@@ -131,6 +138,7 @@ async def test_t14_upgrade_without_hello_is_given_up_after_twenty_seconds() -> N
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("F16", "T-14")
 async def test_t14_resume_without_an_answer_is_given_up_after_a_minute() -> None:
     async with Rig(session=stored_session()) as rig:
         silent = rig.socket
@@ -142,6 +150,7 @@ async def test_t14_resume_without_an_answer_is_given_up_after_a_minute() -> None
         assert "RESUMED" in (rig.shard.view().problem or "")
 
 
+@pytest.mark.covers("T-16")
 async def test_replay_counts_as_progress_of_a_resume() -> None:
     async with Rig(session=stored_session(seq=1)) as rig:
         rig.socket.hello()
@@ -155,6 +164,7 @@ async def test_replay_counts_as_progress_of_a_resume() -> None:
         assert rig.states[-1:] == ["ready"]
 
 
+@pytest.mark.covers("F16", "T-12", "T-17")
 async def test_t12_t17_resume_that_always_breaks_ends_in_exactly_one_identify() -> None:
     async with Rig(session=stored_session()) as rig:
         resumes = 0
@@ -172,6 +182,7 @@ async def test_t12_t17_resume_that_always_breaks_ends_in_exactly_one_identify() 
         assert rig.sessions.clears == 1
 
 
+@pytest.mark.covers("F16", "T-12")
 async def test_resume_that_fails_for_five_minutes_ends_in_an_identify() -> None:
     async with Rig(session=stored_session()) as rig:
         started = rig.clock.monotonic()
@@ -188,6 +199,7 @@ async def test_resume_that_fails_for_five_minutes_ends_in_an_identify() -> None:
         assert 300 <= rig.clock.monotonic() - started <= 400
 
 
+@pytest.mark.covers("F14", "T-16")
 async def test_t16_reconnects_that_all_resume_never_drop_the_session() -> None:
     async with Rig() as rig:
         await rig.become_ready()
@@ -200,6 +212,7 @@ async def test_t16_reconnects_that_all_resume_never_drop_the_session() -> None:
         assert rig.sessions.clears == 0
 
 
+@pytest.mark.covers("F13", "T-11", "O-06")
 async def test_t11_op9_on_an_active_session_costs_exactly_one_identify() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready("old-session")
@@ -220,6 +233,7 @@ async def test_t11_op9_on_an_active_session_costs_exactly_one_identify() -> None
         assert resume["d"]["session_id"] == "new-session"
 
 
+@pytest.mark.covers("F13", "T-20", "O-04")
 async def test_t20_identify_after_op9_never_goes_to_the_resume_host() -> None:
     async with Rig(session=stored_session()) as rig:
         rig.socket.hello()
@@ -232,6 +246,7 @@ async def test_t20_identify_after_op9_never_goes_to_the_resume_host() -> None:
         assert [a["op"] for a in again.authentications()] == [2]
 
 
+@pytest.mark.covers("F13")
 async def test_op9_true_resumes_after_a_pause() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -245,6 +260,7 @@ async def test_op9_true_resumes_after_a_pause() -> None:
         assert socket.close_codes == [4000]
 
 
+@pytest.mark.covers("F13")
 @pytest.mark.parametrize("d", [None, "true", 1, {}, []])
 async def test_op9_that_is_not_exactly_true_counts_as_false(d: Any) -> None:
     async with Rig() as rig:
@@ -254,6 +270,7 @@ async def test_op9_that_is_not_exactly_true_counts_as_false(d: Any) -> None:
         assert rig.sessions.session is None
 
 
+@pytest.mark.covers("F13")
 async def test_op9_before_resume_was_sent_says_nothing_about_the_session() -> None:
     async with Rig(session=stored_session()) as rig:
         rig.socket.payload(9, False)
@@ -264,6 +281,7 @@ async def test_op9_before_resume_was_sent_says_nothing_about_the_session() -> No
         assert rig.sessions.clears == 0
 
 
+@pytest.mark.covers("F13", "O-06")
 async def test_op9_after_identify_waits_one_to_five_seconds_and_asks_for_a_new_permit() -> None:
     async with Rig() as rig:
         rig.socket.hello()
@@ -277,6 +295,7 @@ async def test_op9_after_identify_waits_one_to_five_seconds_and_asks_for_a_new_p
         assert rig.permits.log == ["asked", "granted", "used"] * 2
 
 
+@pytest.mark.covers("F14")
 async def test_op7_resumes_within_a_second() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -290,6 +309,7 @@ async def test_op7_resumes_within_a_second() -> None:
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("F07", "T-54")
 @pytest.mark.parametrize("session", [None, stored_session()])
 async def test_t54_op7_instead_of_hello_dials_again_at_once(session: Any) -> None:
     async with Rig(session=session) as rig:
@@ -303,6 +323,7 @@ async def test_t54_op7_instead_of_hello_dials_again_at_once(session: Any) -> Non
         assert [a["op"] for a in again.authentications()] == [2 if session is None else 6]
 
 
+@pytest.mark.covers("F36")
 async def test_f36_op7_close_and_zombie_together_make_one_reconnect() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -314,6 +335,7 @@ async def test_f36_op7_close_and_zombie_together_make_one_reconnect() -> None:
         assert len(rig.transport.sockets) == 2
 
 
+@pytest.mark.covers("F15", "T-18")
 @pytest.mark.parametrize("url", ["", None, 7, "::::", "http://x", "wss://", "ws://p", "wss://h:x"])
 async def test_t18_malformed_resume_url_falls_back_to_the_gateway(url: Any) -> None:
     async with Rig() as rig:
@@ -330,6 +352,7 @@ async def test_t18_malformed_resume_url_falls_back_to_the_gateway(url: Any) -> N
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("F15")
 @pytest.mark.parametrize("session_id", ["", None, 7, "x" * 65, "with blank", "ünïcode", [], {}])
 async def test_f15_ready_without_usable_session_id_serves_but_cannot_be_resumed(
     session_id: Any,
@@ -350,6 +373,7 @@ async def test_f15_ready_without_usable_session_id_serves_but_cannot_be_resumed(
         assert [a["op"] for a in again.authentications()] == [2]
 
 
+@pytest.mark.covers("F15", "T-51")
 async def test_t51_late_ready_is_waited_for_while_heartbeats_are_acknowledged() -> None:
     async with Rig() as rig:
         rig.socket.hello()
@@ -361,6 +385,7 @@ async def test_t51_late_ready_is_waited_for_while_heartbeats_are_acknowledged() 
         assert len(rig.transport.sockets) == 1
 
 
+@pytest.mark.covers("F15")
 async def test_ready_that_never_comes_is_given_up_after_five_minutes() -> None:
     async with Rig() as rig:
         rig.socket.hello()
@@ -369,6 +394,7 @@ async def test_ready_that_never_comes_is_given_up_after_five_minutes() -> None:
         assert "READY" in (rig.shard.view().problem or "")
 
 
+@pytest.mark.covers("T-02")
 async def test_t02_server_that_closes_after_every_ready_is_asked_less_and_less() -> None:
     async with Rig() as rig:
         identified: list[float] = []
@@ -388,6 +414,7 @@ async def test_t02_server_that_closes_after_every_ready_is_asked_less_and_less()
         assert identified[-1] - identified[-2] >= 300
 
 
+@pytest.mark.covers("T-79")
 async def test_t79_backoff_is_forgotten_only_after_a_minute_of_health() -> None:
     async with Rig() as rig:
         await rig.become_ready()
@@ -406,6 +433,7 @@ async def test_t79_backoff_is_forgotten_only_after_a_minute_of_health() -> None:
         assert rig.clock.monotonic() - ended <= 1.25
 
 
+@pytest.mark.covers("F16", "T-52", "O-08")
 async def test_t52_accept_and_close_is_not_a_tight_loop() -> None:
     async with Rig() as rig:
         started = len(rig.transport.dials)
@@ -416,6 +444,7 @@ async def test_t52_accept_and_close_is_not_a_tight_loop() -> None:
         assert 3 <= len(rig.transport.dials) - started <= 10
 
 
+@pytest.mark.covers("T-55")
 async def test_t55_dial_that_hangs_is_given_up_after_ten_seconds() -> None:
     rig = Rig()
     rig.transport.script.append("hang")
@@ -426,6 +455,7 @@ async def test_t55_dial_that_hangs_is_given_up_after_ten_seconds() -> None:
         await rig.next_socket(within=5)
 
 
+@pytest.mark.covers("F07", "T-77")
 @pytest.mark.parametrize("interval", [0, 1, -1, "41250", None, 2**40, True, [], {}])
 async def test_t77_hello_without_a_usable_interval_is_not_answered(interval: Any) -> None:
     async with Rig(session=stored_session()) as rig:
@@ -440,6 +470,7 @@ async def test_t77_hello_without_a_usable_interval_is_not_answered(interval: Any
         assert [a["op"] for a in again.authentications()] == [6]
 
 
+@pytest.mark.covers("F19", "T-77")
 async def test_t77_bad_payloads_are_skipped_up_to_four_in_a_row() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -461,6 +492,7 @@ async def test_t77_bad_payloads_are_skipped_up_to_four_in_a_row() -> None:
         assert again.authentications()[0]["d"]["seq"] == 3
 
 
+@pytest.mark.covers("T-49")
 async def test_t49_nothing_but_heartbeats_is_sent_before_authentication() -> None:
     rig = Rig()
     rig.permits.held = True

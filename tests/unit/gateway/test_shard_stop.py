@@ -11,6 +11,7 @@ from tests.clock import settle
 from tests.unit.gateway.fakes import Rig, stored_session
 
 
+@pytest.mark.covers("T-22", "O-12")
 async def test_stop_closes_with_a_resumable_code_and_keeps_the_session() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -24,6 +25,7 @@ async def test_stop_closes_with_a_resumable_code_and_keeps_the_session() -> None
         rig.assert_nothing_left()
 
 
+@pytest.mark.covers("O-12")
 async def test_stop_for_good_ends_the_session_at_discord_and_here() -> None:
     async with Rig() as rig:
         socket = await rig.become_ready()
@@ -71,6 +73,7 @@ async def test_stop_does_not_wait_for_a_handler_that_is_stuck() -> None:
         rig.assert_nothing_left()
 
 
+@pytest.mark.covers("T-32")
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("state", ["dialing", "hello", "waiting", "identifying", "backoff"])
 async def test_stop_in_any_state_leaves_nothing(state: ShardState, keep: bool) -> None:
@@ -91,6 +94,7 @@ async def test_stop_in_any_state_leaves_nothing(state: ShardState, keep: bool) -
         rig.assert_nothing_left()
 
 
+@pytest.mark.covers("T-22")
 @pytest.mark.parametrize("state", ["dialing", "hello", "resuming", "ready", "backoff"])
 async def test_cancelled_run_aborts_the_socket_and_keeps_the_session(state: ShardState) -> None:
     rig = Rig(session=stored_session())
@@ -150,6 +154,7 @@ async def test_a_shard_is_run_once() -> None:
             await rig.shard.run()
 
 
+@pytest.mark.covers("T-56")
 async def test_progress_grows_in_every_heartbeat_interval_even_in_a_long_backoff() -> None:
     async with Rig() as rig:
         rig.transport.refuse = lambda url: True

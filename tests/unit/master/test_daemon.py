@@ -8,8 +8,11 @@ import pytest
 from discluster.errors import ConfigurationError, DiscordError, StateError, UnavailableError
 from discluster.master.settings import HostSettings
 from discluster.messages import (
+    Clearance,
+    ClearanceCase,
     Goodbye,
     GoodbyeSeen,
+    Halt,
     Permit,
     PermitDenied,
     PermitRequest,
@@ -130,6 +133,7 @@ async def test_the_shard_count_of_a_running_fleet_stays_and_a_difference_is_told
         assert "Discord recommends 8 shards, the fleet runs 4" in run.troubles
 
 
+@pytest.mark.covers("F01", "T-09")
 async def test_a_rejected_token_is_told_and_master_stays_up_without_asking_again(
     tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -234,6 +238,7 @@ async def test_a_plan_that_a_host_refuses_is_told(tmp_path: Path, clock: ManualC
         assert "a refused its plan: plan:1: no" in run.troubles
 
 
+@pytest.mark.covers("T-37", "T-39")
 async def test_permits_are_spaced_by_their_use_across_hosts(
     tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -276,6 +281,7 @@ async def test_a_permit_is_not_given_next_to_what_a_host_just_took_from_its_slot
         assert Permit(shard=0) in a.heard()
 
 
+@pytest.mark.covers("F12", "T-07")
 async def test_a_fatal_close_code_stops_identifies_in_words(
     tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -287,12 +293,130 @@ async def test_a_fatal_close_code_stops_identifies_in_words(
         (denied,) = [m for m in b.heard() if isinstance(m, PermitDenied)]
         assert denied.shard == 2
         assert denied.retry_after > 0
-        assert "with code 4004 for good" in denied.reason
-        assert any("code 4004" in text for text in run.troubles)
+        assert denied.reason == "on a, shard 0 was rejected: Discord closed it with 4004 for good"
+        assert denied.reason in run.troubles
         a.say(report(1, [0, 1]))
         b.say(PermitRequest(shard=2))
         await run.after()
         assert Permit(shard=2) in b.heard()
+
+
+@pytest.mark.covers("T-04", "T-07", "F12", "O-07")
+async def test_every_host_hears_of_a_rejection_and_of_its_end(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with Running(tmp_path, settings("a", "b"), Discord(answer()), clock) as run:
+        a, b = await running_pair(tmp_path, clock, run)
+        a.say(report(1, [0, 1], state="fatal", fatal=4014))
+        await run.after()
+        reason = "on a, shard 0 was rejected: Discord closed it with 4014 for good"
+        assert [m for m in b.heard() if isinstance(m, Halt)] == [Halt(reason=reason)]
+        b.leave()
+        again = run.connect("b", report(1, [2, 3]))
+        await run.after()
+        assert Halt(reason=reason) in again.heard(), "a new connection hears it, too"
+        a.say(report(1, [0, 1]))
+        await run.after(1)
+        assert Halt(reason=None) in again.heard()
+
+
+@pytest.mark.covers("T-07", "O-07")
+async def test_a_new_master_calls_nothing_well_before_it_has_heard_of_all_hosts(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    discord = Discord(answer())
+    async with Running(tmp_path, settings("a", "b"), discord, clock) as run:
+        await running_pair(tmp_path, clock, run)
+    async with Running(tmp_path, settings("a", "b"), discord, clock) as run:
+        b = run.connect("b", report(1, [2, 3]))
+        await run.after(5)
+        assert not [m for m in b.heard() if isinstance(m, Halt)]
+        run.connect("a", report(1, [0, 1], state="fatal", fatal=4004))
+        await run.after()
+        (halt,) = [m for m in b.heard() if isinstance(m, Halt)]
+        assert halt.reason is not None
+
+
+@pytest.mark.covers("F01", "T-09", "O-07")
+async def test_a_token_that_the_api_does_not_know_is_used_by_nobody(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    discord = Discord(answer())
+    async with Running(tmp_path, settings("a"), discord, clock) as run:
+        a = run.connect("a")
+        await run.after()
+        discord.next = DiscordError("Discord rejected the bot token", code="token-rejected")
+        await run.after(3700)
+        asked = discord.asked
+        assert Halt(reason="Discord rejected the bot token") in a.heard()
+        assert "Discord rejected the bot token" in run.troubles
+        await run.after(4000)
+        assert discord.asked == asked == 2, "one request, then none"
+
+
+async def test_a_refusal_that_is_not_about_the_token_stops_nobody(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    discord = Discord(answer())
+    async with Running(tmp_path, settings("a"), discord, clock) as run:
+        a = run.connect("a")
+        await run.after()
+        discord.next = DiscordError("Discord's edge does not like this machine (HTTP 403)")
+        await run.after(3700)
+        assert [m for m in a.heard() if isinstance(m, Halt)] == [Halt(reason=None)]
+
+
+@pytest.mark.covers("T-58", "F12")
+async def test_one_host_tries_for_all_after_4003(tmp_path: Path, clock: ManualClock) -> None:
+    async with Running(tmp_path, settings("a", "b"), Discord(answer()), clock) as run:
+        a, b = await running_pair(tmp_path, clock, run)
+        a.heard(), b.heard()
+        for control, shard in ((a, 1), (b, 3)):
+            control.say(ClearanceCase(shard=shard, state="asks"))
+        await run.after(30)
+        assert clearances(a) == [1]
+        assert clearances(b) == []
+        a.say(ClearanceCase(shard=1, state="accepted"))
+        await run.after()
+        assert clearances(b) == [None], "all of b may"
+
+
+async def test_another_host_tries_when_the_first_cannot(tmp_path: Path, clock: ManualClock) -> None:
+    async with Running(tmp_path, settings("a", "b"), Discord(answer()), clock) as run:
+        a, b = await running_pair(tmp_path, clock, run)
+        for control, shard in ((a, 1), (b, 3)):
+            control.say(ClearanceCase(shard=shard, state="asks"))
+        await run.after()
+        a.leave()
+        await run.after()
+        assert clearances(b) == [3]
+        b.say(ClearanceCase(shard=3, state="failed"))
+        b.say(ClearanceCase(shard=2, state="asks"))
+        await run.after(0.9)
+        assert clearances(b) == []
+        await run.after(0.2)
+        assert clearances(b) == [2]
+
+
+@pytest.mark.covers("T-58", "F12")
+async def test_nobody_tries_any_more_once_the_canary_was_rejected(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with Running(tmp_path, settings("a", "b"), Discord(answer()), clock) as run:
+        a, b = await running_pair(tmp_path, clock, run)
+        for control, shard in ((a, 1), (b, 3)):
+            control.say(ClearanceCase(shard=shard, state="asks"))
+        await run.after()
+        a.say(report(1, [0, 1], state="fatal", fatal=4014))
+        for _ in range(60):
+            await run.after(10)
+            run.master.host_heard(a.connection)
+            run.master.host_heard(b.connection)
+        assert clearances(b) == []
+
+
+def clearances(control: Control) -> list[int | None]:
+    return [m.shard for m in control.heard() if isinstance(m, Clearance)]
 
 
 async def test_what_would_change_is_told_before_it_is_done(

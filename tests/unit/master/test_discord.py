@@ -75,6 +75,7 @@ async def test_the_answer_is_read_and_the_token_is_shown_to_discord_only(serve: 
     assert seen[0].headers["User-Agent"].startswith("DiscordBot (https://")
 
 
+@pytest.mark.covers("F01")
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_rejected_token_is_for_good(serve: Serve, status: int) -> None:
     api = await serve(always(lambda: web.json_response({"message": "no"}, status=status)))
@@ -84,6 +85,16 @@ async def test_a_rejected_token_is_for_good(serve: Serve, status: int) -> None:
     assert "discluster.token" in str(caught.value.hint)
 
 
+@pytest.mark.covers("F01")
+@pytest.mark.parametrize("status", [400, 404, 405])
+async def test_address_that_is_not_the_api_is_a_setting_to_mend(serve: Serve, status: int) -> None:
+    api = await serve(always(lambda: web.Response(status=status)))
+    with pytest.raises(DiscordError, match=f"not Discord's API: HTTP {status}") as caught:
+        await fetch_gateway_bot(api, TOKEN)
+    assert "discord_api" in str(caught.value.hint)
+
+
+@pytest.mark.covers("F02", "F03", "T-70")
 @pytest.mark.parametrize(
     ("response", "after"),
     [
@@ -107,6 +118,7 @@ async def test_a_plea_for_patience_is_followed(
     assert caught.value.after == after
 
 
+@pytest.mark.covers("F03", "F04")
 @pytest.mark.parametrize(
     "response",
     [
@@ -121,7 +133,7 @@ async def test_a_plea_for_patience_is_followed(
         lambda: web.json_response(GOOD | {"session_start_limit": {"max_concurrency": 0}}),
         lambda: web.json_response(GOOD | {"session_start_limit": {"remaining": -1}}),
         lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}),
-        lambda: web.Response(status=404),
+        lambda: web.Response(status=409),
         lambda: web.Response(body=b"[" * 2_000_000),
     ],
 )
@@ -135,6 +147,7 @@ async def test_an_answer_that_makes_no_sense_is_told_with_the_address(
     assert f"{api}/gateway/bot" in caught.value.message
 
 
+@pytest.mark.covers("F03")
 async def test_nobody_there_and_a_hanging_server_are_told(
     serve: Serve, unused_tcp_port: int
 ) -> None:
@@ -184,6 +197,7 @@ async def test_the_desk_asks_once_an_hour(tmp_path: Path) -> None:
     assert 20 <= discord.asked <= 50
 
 
+@pytest.mark.covers("F03")
 async def test_the_desk_asks_less_and_less_often_while_discord_is_away(tmp_path: Path) -> None:
     clock, discord = ManualClock(), Discord(UnavailableError("away"))
     made = desk(tmp_path, discord, clock)
@@ -193,12 +207,14 @@ async def test_the_desk_asks_less_and_less_often_while_discord_is_away(tmp_path:
     assert made.trouble is not None
 
 
+@pytest.mark.covers("F02")
 async def test_the_desk_waits_as_long_as_discord_asks(tmp_path: Path) -> None:
     clock, discord = ManualClock(), Discord(RetryLaterError("busy", 500.0))
     await run_for(desk(tmp_path, discord, clock), clock, 499)
     assert discord.asked == 1
 
 
+@pytest.mark.covers("F28", "T-42")
 async def test_the_budget_survives_a_restart_and_counts_every_use(tmp_path: Path) -> None:
     clock, discord = ManualClock(), Discord(answer(remaining=500))
     made = desk(tmp_path, discord, clock)
@@ -210,6 +226,7 @@ async def test_the_budget_survives_a_restart_and_counts_every_use(tmp_path: Path
     assert again.recommended == 4
 
 
+@pytest.mark.covers("T-42")
 async def test_the_budget_is_refilled_when_its_time_has_come_and_counted_on(
     tmp_path: Path,
 ) -> None:
@@ -235,3 +252,14 @@ async def test_fixed_settings_win(tmp_path: Path) -> None:
     await run_for(made, clock, 1)
     assert (made.shard_count, made.max_concurrency) == (3, 2)
     assert made.recommended == 4
+
+
+@pytest.mark.covers("T-45")
+def test_nobody_but_master_asks_discords_api() -> None:
+    """Many who ask at once are answered with 429."""
+    package = Path(module.__file__).parents[1]
+    asking = [path for path in package.rglob("*.py") if "/gateway/bot" in path.read_text()]
+    ours = {path.relative_to(package).as_posix() for path in asking}
+    others = {name for name in ours if not name.startswith("simulator/")}
+    assert {name for name in others if name.startswith(("gateway", "cluster", "control"))} == set()
+    assert "master/discord.py" in others

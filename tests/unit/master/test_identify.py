@@ -21,6 +21,7 @@ def lanes(count: int = 1, *, reserve: float = 0.1, rest_until: float = 0.0) -> L
     return made
 
 
+@pytest.mark.covers("T-41", "O-02")
 def test_one_permit_a_lane_lowest_shard_first() -> None:
     four = lanes(4)
     for shard in (9, 5, 4, 1, 3):
@@ -31,6 +32,7 @@ def test_one_permit_a_lane_lowest_shard_first() -> None:
     assert four.waiting == 2
 
 
+@pytest.mark.covers("T-37")
 def test_a_lane_rests_from_the_use_of_its_permit_not_from_the_grant() -> None:
     lane = lanes()
     lane.request(0, "a")
@@ -42,6 +44,7 @@ def test_a_lane_rests_from_the_use_of_its_permit_not_from_the_grant() -> None:
     assert lane.grants(3 + INTERVAL, 0) == [Waiting(1, "b")]
 
 
+@pytest.mark.covers("T-38")
 def test_a_permit_that_comes_back_frees_its_lane_at_once() -> None:
     lane = lanes()
     lane.request(0, "a")
@@ -65,6 +68,7 @@ def test_a_permit_that_comes_back_does_not_end_the_rest_after_anothers_use() -> 
     assert lane.grants(32 + INTERVAL, 0) == [Waiting(2, "a")]
 
 
+@pytest.mark.covers("T-38")
 def test_a_permit_that_is_neither_used_nor_returned_expires() -> None:
     lane = lanes()
     lane.request(0, "a")
@@ -123,6 +127,7 @@ def test_a_new_master_rests_first() -> None:
     assert lane.grants(100, 0) == [Waiting(0, "a")]
 
 
+@pytest.mark.covers("F28")
 def test_another_number_of_lanes_keeps_who_waits_and_forgets_no_rest() -> None:
     lane = lanes(1)
     lane.request(0, "a")
@@ -135,6 +140,7 @@ def test_another_number_of_lanes_keeps_who_waits_and_forgets_no_rest() -> None:
     assert lane.grants(INTERVAL, 0) == [Waiting(1, "a"), Waiting(2, "a")]
 
 
+@pytest.mark.covers("F28", "T-05", "O-03")
 def test_the_reserve_is_kept() -> None:
     lane = lanes(16)
     lane.budget = Budget(total=1000, remaining=103, resets_at=3600)
@@ -160,6 +166,7 @@ def test_nobody_identifies_while_blocked() -> None:
     assert lane.refusal(0) == "Discord rejected the token"
 
 
+@pytest.mark.covers("T-39", "O-01")
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_any_course_of_events_keeps_the_gap_in_every_bucket(
@@ -192,6 +199,7 @@ def test_any_course_of_events_keeps_the_gap_in_every_bucket(
         assert all(b - a >= INTERVAL for a, b in pairwise(times))
 
 
+@pytest.mark.covers("T-39", "O-01")
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(2, 5),

@@ -180,7 +180,9 @@ def test_ages_are_counted_on_from_the_report() -> None:
 def test_a_fatal_close_is_told_with_its_place() -> None:
     assert fatal_block({"a": report(1, [0])}) is None
     block = fatal_block({"a": report(1, [0]), "b": report(1, [3], state="fatal", fatal=4014)})
-    assert block == "Discord closed shard 3 on b with code 4014 for good: no retry can help"
+    assert block == "on b, shard 3 was rejected: Discord closed it with 4014 for good"
+    restarted = msgspec.structs.replace(report(1, [3]), rejected="shard 3 was rejected: badly")
+    assert fatal_block({"b": restarted}) == "on b, shard 3 was rejected: badly"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a shard waits: at its cluster's gate, and before its next attempt."""
+
+import asyncio
+from typing import Final
+
+from discluster.clock import Clock
+from discluster.gateway.contracts import Gate
+from discluster.gateway.ending import Ending
+from discluster.gateway.status import Status
+from discluster.gateway.waiting import end
+
+STEP: Final = 5.0  # seconds; a shard that waits shows at least this often that it is alive
+
+
+class OpenGate:
+    """Lets everybody pass: for a shard that belongs to no fleet."""
+
+    def obstacle(self, shard: int) -> str | None:
+        return None
+
+    async def changed(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def accepted(self, shard: int) -> None:
+        pass
+
+    def ended(self, shard: int, ending: Ending) -> None:
+        pass
+
+
+async def pass_through(gate: Gate, shard: int, *, status: Status, clock: Clock) -> bool:
+    """Returns when nothing is in the way of ``shard``: whether it had to wait."""
+    held = False
+    while (obstacle := gate.obstacle(shard)) is not None:
+        held = True
+        status.hold(obstacle)
+        tasks = (asyncio.create_task(gate.changed()), asyncio.create_task(clock.sleep(STEP)))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(*tasks)
+    return held
+
+
+async def pause(seconds: float, *, status: Status, clock: Clock) -> None:
+    """Sleeps, and shows meanwhile that the shard is alive."""
+    while seconds > STEP:
+        await clock.sleep(STEP)
+        status.steps += 1
+        seconds -= STEP
+    await clock.sleep(seconds)
