@@ -6,17 +6,20 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit scenario lab-tests lab deb etc clean
+.PHONY: help demo test lint unit faults clients scenario lab-tests lab deb etc clean bench bench-gateway
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
-	@echo 'make test        everything: lint, types, unit, scenario, lab'
+	@echo 'make test        everything: lint, types, unit, faults, clients, scenario, lab'
 	@echo 'make lint        style, types, import directions'
 	@echo 'make unit        unit tests'
+	@echo 'make faults      the fault matrix: real shards against a simulated Discord that misbehaves'
+	@echo 'make clients     discord.py, discord.js and others against the simulator'
 	@echo 'make scenario    scenarios with real processes on loopback'
 	@echo 'make lab-tests   the lab: Debian 13 machines in namespaces (root)'
 	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
 	@echo 'make deb         build/discluster_VERSION_all.deb for Debian 13'
+	@echo 'make bench       docs/benchmarks.md, measured on a quiet machine (half an hour)'
 	@echo 'make etc         writes etc/*.yaml from the declarations of the settings'
 
 # The runtime's dependencies are enough for the demo; the tests want more.
@@ -35,6 +38,9 @@ test: $(VENV)/.dev
 	tests/lab/prepare --if-possible
 	$(MAKE) --no-print-directory lint
 	$(PYTEST) tests/unit
+	$(PYTEST) tests/faults
+	$(RUN) tests/clients/install --if-possible
+	$(PYTEST) tests/clients
 	$(PYTEST) tests/scenario
 	$(PYTEST) tests/lab
 
@@ -45,8 +51,12 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/lint-imports --no-cache
 	PYTHONPATH=. $(RUN) packaging/etc.py --check etc
 
-unit scenario: $(VENV)/.dev
+unit faults scenario: $(VENV)/.dev
 	$(PYTEST) tests/$@
+
+clients: $(VENV)/.dev
+	$(RUN) tests/clients/install
+	$(PYTEST) tests/clients
 
 lab-tests: $(VENV)/.dev
 	tests/lab/prepare --if-possible
@@ -58,6 +68,10 @@ lab: $(VENV)/.dev
 
 deb: $(VENV)/.runtime
 	packaging/build-deb --lintian
+
+# ARGS='--quick' for a smoke run; see 'python -m tests.bench --help'.
+bench bench-gateway: $(VENV)/.dev
+	$(RUN) -m tests.bench $(ARGS)
 
 etc: $(VENV)/.runtime
 	PYTHONPATH=. $(RUN) packaging/etc.py etc

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark runs: few events, our own rows, nothing of other people's."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.results import RAW_NAME, read
+from tests.scenario.processes import run
+
+
+@pytest.mark.timeout(180)
+async def test_benchmark_runs_and_counts_every_event(tmp_path: Path) -> None:
+    done = await run("tests.bench", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = read(tmp_path / RAW_NAME)
+    rows = {sample.row for sample in found.samples}
+    assert {"ours-count:zstd", "ours-parse:none", "floor:zlib", "calibration:zlib"} <= rows
+    assert all(sample.cpu > 0 and sample.wire > 0 for sample in found.samples)
+    assert [sample.shards for sample in found.idle] == [1, 4]
+    assert [sample.shards for sample in found.starts] == [10]
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "Discluster, counting handler" in text
+    assert (tmp_path / "benchmarks.svg").read_text().startswith("<svg")
