@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario lab-tests lab deb etc clean bench bench-gateway
+.PHONY: help demo test lint unit faults clients scenario lab-tests lab deb etc clean bench bench-gateway bench-simulator
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
@@ -72,6 +72,9 @@ deb: $(VENV)/.runtime
 # ARGS='--quick' for a smoke run; see 'python -m tests.bench --help'.
 bench bench-gateway: $(VENV)/.dev
 	$(RUN) -m tests.bench $(ARGS)
+
+bench-simulator: $(VENV)/.dev
+	$(RUN) -m tests.bench.simulator_rate --output docs/simulator-rate.md
 
 etc: $(VENV)/.runtime
 	PYTHONPATH=. $(RUN) packaging/etc.py etc

@@ -7,6 +7,7 @@ Where this aiohttp works otherwise, :func:`possible` says so and its WebSockets 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import aiohttp
@@ -28,13 +29,18 @@ class Parser(Protocol):
         ...
 
 
-def possible(loop: asyncio.AbstractEventLoop) -> bool:
+def aiohttps_connection() -> Any:
+    """One that is connected to nothing, to be tried out."""
+    from aiohttp.client_proto import ResponseHandler  # not documented, so it may be elsewhere
+
+    return ResponseHandler(asyncio.get_running_loop())
+
+
+def possible(make: Callable[[], Any] = aiohttps_connection) -> bool:
     """Whether a connection of this aiohttp hands its bytes to a parser of ours."""
     probe = _Probe()
     try:
-        from aiohttp.client_proto import ResponseHandler
-
-        connection: Any = ResponseHandler(loop)
+        connection = make()
         connection.data_received(b"before ")
         connection.set_parser(probe, probe)
         connection.data_received(b"after")

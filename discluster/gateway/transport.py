@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens WebSockets: aiohttp dials, speaks TLS and shakes hands; the frames after that are ours."""
 
-import asyncio
 import base64
 import hashlib
 import os
@@ -45,8 +44,7 @@ class AiohttpTransport:
 
     async def __aenter__(self) -> Self:
         if self._frames is None:
-            ours = takeover.possible(asyncio.get_running_loop())
-            self._frames = "ours" if ours else "aiohttp"
+            self._frames = "ours" if takeover.possible() else "aiohttp"
         self._session = aiohttp.ClientSession(
             # One connector serves all shards of a cluster, each of which holds on to a socket.
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -307,8 +308,51 @@ async def test_tls_certificate_is_checked(tmp_path: Path, frames: Frames) -> Non
             assert await socket.receive() == Closed(None)
 
 
+class Aiohttp:
+    """An aiohttp whose connections work otherwise in one respect."""
+
+    def __init__(self, otherwise: str) -> None:
+        self._otherwise = otherwise
+        self._connection = takeover.aiohttps_connection()
+        self._parser: Any = None
+
+    def set_parser(self, parser: Any, payload: Any) -> None:
+        if self._otherwise == "is called otherwise":
+            raise TypeError("set_parser() takes 2 positional arguments but 3 were given")
+        self._parser = parser
+        self._connection.set_parser(parser, payload)
+
+    def data_received(self, data: bytes) -> None:
+        if self._otherwise == "loses what came before" and self._parser is None:
+            return
+        if self._otherwise == "keeps what comes after" and self._parser is not None:
+            return
+        self._connection.data_received(data)
+
+    def connection_lost(self, error: None) -> None:
+        if self._otherwise != "does not tell of the end":
+            self._connection.connection_lost(error)
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        "is called otherwise",
+        "loses what came before",
+        "keeps what comes after",
+        "does not tell of the end",
+    ],
+)
+async def test_aiohttp_that_works_otherwise_is_noticed_before_it_is_relied_on(
+    otherwise: str,
+) -> None:
+    assert takeover.possible(lambda: Aiohttp("")), "the stand-in alone changes nothing"
+    assert not takeover.possible(lambda: Aiohttp(otherwise))
+    assert not takeover.possible(lambda: None)
+
+
 async def test_our_frames_are_used_with_this_aiohttp(server: RawServer) -> None:
-    assert takeover.possible(asyncio.get_running_loop())
+    assert takeover.possible()
     async with AiohttpTransport() as transport:
         socket, _ = await pair(transport, server)
         assert isinstance(socket, WebSocket)
