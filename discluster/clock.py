@@ -3,7 +3,8 @@
 
 import asyncio
 import time
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -33,3 +34,14 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds))
+
+
+async def at_most(seconds: float, work: Coroutine[Any, Any, object], *, clock: Clock) -> None:
+    """Returns when ``work`` is done, or after ``seconds``; then it is cancelled and over."""
+    tasks = (asyncio.create_task(work), asyncio.create_task(clock.sleep(seconds)))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -13,10 +13,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from discluster.clearance import Clearing
-from discluster.clock import Clock
+from discluster.clock import Clock, at_most
 from discluster.gateway.closecodes import Action, rule_for
 from discluster.gateway.ending import Ending
-from discluster.gateway.waiting import end
 from discluster.messages import Clearance, ClearanceCase, Halt, Message
 
 log = logging.getLogger(__name__)
@@ -91,14 +90,7 @@ class ClusterGate:
         """Returns when CONTROL has said how things stand, or is away, or after ``limit`` seconds:
         a cluster that was restarted must not dial with what Discord rejected before.
         """
-        tasks = (
-            asyncio.create_task(self._informed.wait()),
-            asyncio.create_task(self._clock.sleep(limit)),
-        )
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end(*tasks)
+        await at_most(limit, self._informed.wait(), clock=self._clock)
 
     def control_connected(self, send: Callable[[Message], None]) -> None:
         self._clearing.connect(lambda shard, state: send(ClearanceCase(shard=shard, state=state)))
@@ -128,13 +120,10 @@ class ClusterGate:
         while True:
             self._wake.clear()
             pause = self._step(self._clock.monotonic())
-            waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._wake.wait())]
-            if pause is not None:
-                waits.append(asyncio.create_task(self._clock.sleep(pause)))
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await end(*waits)
+            if pause is None:
+                await self._wake.wait()
+            else:
+                await at_most(pause, self._wake.wait(), clock=self._clock)
 
     def _step(self, now: float) -> float | None:
         due = [shard for shard, at in self._released.items() if at <= now]

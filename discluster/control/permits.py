@@ -12,9 +12,8 @@ from typing import Final
 
 import msgspec
 
-from discluster.clock import Clock
+from discluster.clock import Clock, at_most
 from discluster.control import slots
-from discluster.control.waiting import wait_at_most
 from discluster.messages import (
     Message,
     Permit,
@@ -128,7 +127,7 @@ class PermitDesk:
             if alone and self._waiting and self._slots is not None:
                 self._grant_from_slot(self._slots)
                 pause = self._until_next_slot(self._slots)
-                await wait_at_most(self._wake, pause, clock=self._clock)
+                await at_most(pause, self._wake.wait(), clock=self._clock)
             else:
                 await self._wake.wait()
 

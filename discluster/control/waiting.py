@@ -3,18 +3,7 @@
 
 import asyncio
 
-from discluster.clock import Clock
-
-
-async def wait_at_most(event: asyncio.Event, seconds: float, *, clock: Clock) -> None:
-    """Returns when ``event`` is set, or after ``seconds``."""
-    tasks = (asyncio.create_task(event.wait()), asyncio.create_task(clock.sleep(seconds)))
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+from discluster.clock import Clock, at_most
 
 
 class Alarm:
@@ -32,5 +21,5 @@ class Alarm:
         if seconds is None:
             await self._rung.wait()
         else:
-            await wait_at_most(self._rung, seconds, clock=self._clock)
+            await at_most(seconds, self._rung.wait(), clock=self._clock)
         self._rung.clear()

@@ -4,11 +4,10 @@
 import asyncio
 from typing import Final
 
-from discluster.clock import Clock
+from discluster.clock import Clock, at_most
 from discluster.gateway.contracts import Gate
 from discluster.gateway.ending import Ending
 from discluster.gateway.status import Status
-from discluster.gateway.waiting import end
 
 STEP: Final = 5.0  # seconds; a shard that waits shows at least this often that it is alive
 
@@ -35,11 +34,7 @@ async def pass_through(gate: Gate, shard: int, *, status: Status, clock: Clock) 
     while (obstacle := gate.obstacle(shard)) is not None:
         held = True
         status.hold(obstacle)
-        tasks = (asyncio.create_task(gate.changed()), asyncio.create_task(clock.sleep(STEP)))
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end(*tasks)
+        await at_most(STEP, gate.changed(), clock=clock)
     return held
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from discluster.clock import Clock
+from discluster.clock import Clock, at_most
 from discluster.errors import NotSentError
 from discluster.gateway.commands import Command, RequestGuildMembers, UpdatePresence
 from discluster.gateway.waiting import end
@@ -146,7 +146,7 @@ class Outbox:
             wake.clear()
             waiting, pause = self._next(line, self._clock.monotonic())
             if waiting is None:
-                await self._woken(wake, pause)
+                await at_most(pause, wake.wait(), clock=self._clock)
             elif not await self._write(line, waiting):
                 return
 
@@ -214,13 +214,3 @@ class Outbox:
         self._queue.pop(waiting, None)
         if not waiting.done.done():
             waiting.done.set_result(True)
-
-    async def _woken(self, wake: asyncio.Event, pause: float) -> None:
-        tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(wake.wait()),
-            asyncio.create_task(self._clock.sleep(pause)),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end(*tasks)

@@ -2,7 +2,7 @@
 """A WebSocket over a connection that aiohttp has opened and upgraded: our own frames.
 
 Whatever one read of the socket brought is handed on in one piece, so that at high rates a task
-switch serves many events. When nobody receives, no more than one read is taken from the kernel.
+switch serves many events. When nobody receives, two reads at most are taken from the kernel.
 """
 
 import asyncio
@@ -34,7 +34,9 @@ class WebSocket:
     def __init__(
         self, tcp: asyncio.Transport, *, limit: int, release: Callable[[], object]
     ) -> None:
-        """``release``: called once, when the socket has ended. ``limit``: as of FrameReader."""
+        """``release``: called when the socket has ended, at times more than once. ``limit``: as of
+        FrameReader.
+        """
         self._tcp = tcp
         self._release = release
         self._reader = FrameReader(limit=limit)
@@ -116,9 +118,7 @@ class WebSocket:
             self._look_at_controls()
         if not self._messages:
             return
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-        elif not self._paused:
+        if not self._wake() and not self._paused:
             # Who was woken may not have had its turn yet: what comes meanwhile stays out, too.
             self._paused = True
             self._tcp.pause_reading()
@@ -151,12 +151,14 @@ class WebSocket:
     def _finish(self, end: Closed) -> None:
         if self._end is None:
             self._end = end
-        if self._waiter is not None:
-            self._wake()
+        self._wake()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _wake(self) -> bool:
+        """Whether somebody waited that had not been woken."""
+        if self._waiter is None or self._waiter.done():
+            return False
+        self._waiter.set_result(None)
+        return True
 
     def _resume(self) -> None:
         if self._paused:

@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from discluster.clock import Clock
+from discluster.clock import Clock, at_most
 from discluster.errors import ConfigurationError
 from discluster.master.changes import describe_changes, describe_reason
 from discluster.master.desk import DiscordDesk
@@ -184,18 +184,8 @@ class MasterDaemon:
             self._pass()
             chance = self._lanes.next_chance(self._clock.monotonic(), self._clock.wall())
             pauses = (_TICK, chance, self._canary_pause)
-            await self._woken_within(min(pause for pause in pauses if pause is not None))
-
-    async def _woken_within(self, seconds: float) -> None:
-        waits = [
-            asyncio.create_task(self._wake.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+            soonest = min(pause for pause in pauses if pause is not None)
+            await at_most(soonest, self._wake.wait(), clock=self._clock)
 
     def _pass(self) -> None:
         """One reconcile pass; it says in a sentence what it did."""

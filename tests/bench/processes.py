@@ -15,11 +15,12 @@ from typing import Final
 
 import msgspec
 
+from tests.scenario import processes as scenario
+
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 _PR_SET_PDEATHSIG: Final = 1
 _GRACE: Final = 10.0
 _TOLD: Final = 2000
-_PRIVATE: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM")
 
 
 class BenchError(Exception):
@@ -124,9 +125,7 @@ async def program(
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Ours without what a service manager told us; nothing goes through a proxy."""
-    kept = {k: v for k, v in os.environ.items() if k not in _PRIVATE}
-    path = {"PYTHONPATH": str(REPOSITORY), "NO_PROXY": "*", "no_proxy": "*"}
-    return {**kept, **path, **extra}
+    return scenario.environment({"NO_PROXY": "*", "no_proxy": "*", **extra})
 
 
 def _confine(core: int) -> Callable[[], None]:
