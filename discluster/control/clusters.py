@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from discluster.console import HostStatus
 from discluster.errors import ProtocolError, UnavailableError
 from discluster.messages import (
     ClearanceCase,
     ClusterReport,
     Halt,
-    HostStatus,
     Message,
     PermitMessage,
     StatusQuery,

@@ -9,15 +9,18 @@ from typing import Any, Final
 
 from discluster import __version__
 from discluster.clock import Clock
+from discluster.console import HostStatus
 from discluster.control.clusters import ClusterConnection, ClusterHub
+from discluster.control.jobs import Jobs
 from discluster.control.link import MasterLink
 from discluster.control.permits import PermitDesk
-from discluster.control.reconcile import Assign, Observed, Settle, Start, Step, decide
+from discluster.control.pushes import read_push
+from discluster.control.reconcile import Assign, Observed, Settle, Step, decide
 from discluster.control.reports import build_report, host_status
 from discluster.control.standing import Standing
 from discluster.control.store import ControlStore
 from discluster.control.supervisor import Supervisor, UnitView
-from discluster.errors import DisclusterError, DocumentError, SupervisorError
+from discluster.errors import DisclusterError, SupervisorError
 from discluster.messages import (
     PROTOCOL,
     Clearance,
@@ -27,7 +30,6 @@ from discluster.messages import (
     Held,
     Hello,
     HostReport,
-    HostStatus,
     MasterToControl,
     Permit,
     PermitDenied,
@@ -38,7 +40,7 @@ from discluster.messages import (
     PlanRefused,
 )
 from discluster.notify import Notifier
-from discluster.plan import HostPlan, digest, host_plan_from_yaml
+from discluster.plan import HostPlan
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +77,9 @@ class ControlDaemon:
         self._held: dict[int, Held] = {}
         self._units: dict[int, UnitView] = {}
         self._reports: dict[int, ClusterReport] = {}
-        self._busy: dict[int, asyncio.Task[None]] = {}
-        # Clusters whose start or stop ended after the units were last asked for: what is known of
-        # those units is of before.
-        self._unsettled: set[int] = set()
-        self._troubles: dict[int, str] = {}
         self._supervisor_trouble: str | None = None
         self._wake = asyncio.Event()
+        self._jobs = Jobs(supervisor=supervisor, clock=clock, on_end=self._wake.set)
         self._report_due = asyncio.Event()
         self._sentence = ""
         self._passed_at = clock.monotonic()
@@ -95,7 +93,7 @@ class ControlDaemon:
         return build_report(
             plan=self._plan,
             observed=self._observed(),
-            troubles=self._troubles,
+            troubles=self._jobs.troubles,
             host_trouble=self._supervisor_trouble,
             sentence=self._sentence,
             rejected=self._standing.rejected,
@@ -204,9 +202,7 @@ class ControlDaemon:
                     task.cancel()
         finally:
             await hub.close()
-            for task in self._busy.values():
-                task.cancel()
-            await asyncio.gather(*self._busy.values(), return_exceptions=True)
+            await self._jobs.cancel()
             await self._supervisor.close()
 
     async def _leave(self) -> None:
@@ -232,11 +228,11 @@ class ControlDaemon:
             await self._clock.sleep(_PASS_AT_MOST_EVERY)
 
     async def _reconcile_once(self) -> None:
-        settled, came = frozenset(self._unsettled), self._standing.unsettled
+        settled, came = self._jobs.unsettled, self._standing.unsettled
         try:
             self._units = dict(await self._supervisor.units())
             self._supervisor_trouble = None
-            self._unsettled -= settled
+            self._jobs.settle(settled)
         except SupervisorError as error:
             # Without knowing what runs, no step is safe.
             self._supervisor_trouble = error.render()
@@ -259,7 +255,7 @@ class ControlDaemon:
             reports=self._reports,
             held=self._held,
             sessions=self._store.sessions(counts),
-            busy=frozenset(self._busy) | self._unsettled,
+            busy=self._jobs.busy,
         )
 
     def _say(self, sentence: str) -> None:
@@ -282,53 +278,20 @@ class ControlDaemon:
                 connection.send(step.held.assignment)
             self._wake.set()
             return
-        job = (
-            self._supervisor.start(step.cluster)
-            if isinstance(step, Start)
-            else self._supervisor.stop(step.cluster)
-        )
-        name = f"{type(step).__name__.lower()}-{step.cluster}"
-        self._busy[step.cluster] = asyncio.create_task(
-            self._carry_out(step.cluster, job), name=name
-        )
-
-    async def _carry_out(self, cluster: int, job: Coroutine[Any, Any, None]) -> None:
-        try:
-            await job
-            self._troubles.pop(cluster, None)
-        except SupervisorError as error:
-            if self._troubles.get(cluster) != error.render():
-                log.error("%s", error.render(), extra={"CLUSTER": cluster})
-            self._troubles[cluster] = error.render()
-            # A refused step is tried again by a later pass, but not in a tight loop.
-            await self._clock.sleep(2.0)
-        finally:
-            del self._busy[cluster]
-            self._unsettled.add(cluster)
-            self._wake.set()
+        self._jobs.begin(step)
 
     def _forget_old_clusters(self) -> None:
         planned = self._plan.clusters.keys() if self._plan else self._held.keys()
         for cluster in self._held.keys() - planned:
             gone = not self._units.get(cluster, UnitView(state="inactive")).may_run
-            busy = cluster in self._busy or cluster in self._unsettled
-            if gone and not busy and self._store.forget(cluster):
+            if gone and cluster not in self._jobs.busy and self._store.forget(cluster):
                 del self._held[cluster]
 
     def _take_plan(self, push: PlanPush) -> None:
         """Stores the plan before anything is done about it; a bad one leaves the last in force."""
         try:
-            if digest(push.text) != push.sha256:
-                raise DisclusterError("the plan's text does not match its checksum")
-            plan = host_plan_from_yaml(push.text, file=f"plan {push.generation}")
-            if plan.host != self._host:
-                raise DisclusterError(f"the plan is for {plan.host}, this host is {self._host}")
-            if self._plan is not None and plan.generation < self._plan.generation:
-                raise DisclusterError(
-                    f"the plan's generation is {plan.generation}, but {self._plan.generation} is"
-                    " in force here"
-                )
-        except (DocumentError, DisclusterError) as error:
+            plan = read_push(push, host=self._host, current=self._plan)
+        except DisclusterError as error:
             log.error("refused the plan of MASTER: %s", error.render())
             if self._link is not None:
                 self._link.send(PlanRefused(generation=push.generation, errors=error.message))

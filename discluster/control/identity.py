@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from discluster.console import Failure, JoinAnswer, JoinRequest
 from discluster.errors import (
     ConfigurationError,
     DisclusterError,
@@ -28,7 +29,7 @@ from discluster.errors import (
     UnavailableError,
 )
 from discluster.files import read_if_there, write_atomically
-from discluster.messages import Failure, JoinAnswer, JoinRequest, encode
+from discluster.messages import encode
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 _JOIN_HINT: Final = (

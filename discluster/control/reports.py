@@ -4,8 +4,9 @@
 from collections.abc import Mapping
 
 from discluster import __version__
+from discluster.console import HostStatus
 from discluster.control.reconcile import Observed
-from discluster.messages import ClusterView, HostReport, HostStatus
+from discluster.messages import ClusterView, HostReport
 from discluster.plan import HostPlan, Session
 
 

@@ -14,7 +14,8 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from discluster import messages
+from discluster import console, messages
+from discluster.console import Failure, FleetStatus, HostStatus, JoinToken, PlanDiff, TokenRequest
 from discluster.errors import (
     ConfigurationError,
     CredentialError,
@@ -26,16 +27,7 @@ from discluster.errors import (
     SupervisorError,
     UnavailableError,
 )
-from discluster.messages import (
-    Failure,
-    FleetStatus,
-    HostStatus,
-    JoinToken,
-    PlanDiff,
-    Rejected,
-    StatusQuery,
-    TokenRequest,
-)
+from discluster.messages import Rejected, StatusQuery
 
 T = TypeVar("T")
 Program = Literal["MASTER", "CONTROL"]
@@ -70,7 +62,7 @@ class Master:
     """MASTER's operator API. Every method raises a DisclusterError when it gets no good answer:
 
     UnavailableError (nobody answers), RefusedError (no permission), ProtocolError (an answer that
-    does not fit), or the class whose code MASTER's own :class:`~discluster.messages.Failure` has.
+    does not fit), or the class whose code MASTER's own :class:`~discluster.console.Failure` has.
     """
 
     def __init__(self, socket: Path, *, timeout: float = TIMEOUT) -> None:
@@ -143,12 +135,11 @@ async def control_status(socket: Path, *, timeout: float = TIMEOUT) -> HostStatu
             "CONTROL closed the connection before it had answered",
             hint="journalctl -u discluster-control",
         )
-    answer = messages.decode(messages.control_to_cluster, line, peer="CONTROL")
+    answer: HostStatus | Rejected = messages.decode(
+        console.control_to_operator, line, peer="CONTROL"
+    )
     if isinstance(answer, Rejected):
         raise RefusedError(f"CONTROL: {answer.reason}", hint="try it with sudo", code=answer.code)
-    if not isinstance(answer, HostStatus):
-        kind = type(answer).__name__
-        raise ProtocolError(f"CONTROL answered a status query with {kind}", hint=_VERSIONS)
     return answer
 
 

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from discluster import messages
 from discluster.clock import Clock
+from discluster.console import FleetStatus, HostStatus, TokenRequest
 from discluster.ctl import problems, render, words
 from discluster.ctl.client import Master, control_status
 from discluster.ctl.screen import Screen
 from discluster.errors import UnavailableError
-from discluster.messages import FleetStatus, HostStatus, TokenRequest
 
 WELL: Final = 0
 NOT_WELL: Final = 3

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from discluster.console import FleetStatus, HostStatus, Trouble
 from discluster.ctl import words
-from discluster.messages import FleetStatus, HostStatus, ShardView, Trouble
+from discluster.messages import ShardView
 
 _ORDER: Final = {"error": 0, "warning": 1, "notice": 2}
 

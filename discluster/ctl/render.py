@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from discluster.console import FleetStatus, HostStatus, IdentifyStatus, PlanDiff, Trouble
 from discluster.ctl import problems, tables, words
-from discluster.messages import FleetStatus, HostStatus, IdentifyStatus, PlanDiff, Trouble
 
 WIDE: Final = 120
 """From this width on, in characters, the tables have all their columns."""

@@ -12,8 +12,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from rich.table import Table
 from rich.text import Text
 
+from discluster.console import HostStatus, PlanChange
 from discluster.ctl import words
-from discluster.messages import ClusterView, HostStatus, PlanChange, ShardView
+from discluster.messages import ClusterView, ShardView
 
 BAD: Final = "red"
 UNDERWAY: Final = "yellow"

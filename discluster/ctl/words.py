@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from discluster.messages import FleetStatus, HostStatus, ShardState, ShardView
+from discluster.console import FleetStatus, HostStatus
+from discluster.messages import ShardState, ShardView
 
 NOTHING: Final = "-"
 

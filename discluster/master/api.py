@@ -16,6 +16,7 @@ from aiohttp import web
 
 from discluster import documents, settings
 from discluster.clock import Clock
+from discluster.console import Failure, JoinAnswer, JoinRequest, JoinToken, TokenRequest
 from discluster.errors import DisclusterError, RefusedError
 from discluster.master.authority import Authority
 from discluster.master.daemon import MasterDaemon
@@ -23,15 +24,7 @@ from discluster.master.link import ControlLink
 from discluster.master.ownership import host_plan, paced_hosts
 from discluster.master.settings import MasterSettings
 from discluster.master.tokens import TokenDesk
-from discluster.messages import (
-    Failure,
-    JoinAnswer,
-    JoinRequest,
-    JoinToken,
-    Message,
-    TokenRequest,
-    encode,
-)
+from discluster.messages import Message, encode
 from discluster.plan import FleetPlan, HostName, fleet_plan_to_yaml, host_plan_to_yaml
 
 log = logging.getLogger(__name__)

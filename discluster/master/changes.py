@@ -4,7 +4,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from discluster.messages import PlanChange, PlanDiff
+from discluster.console import PlanChange, PlanDiff
 from discluster.plan import FleetPlan, HostEntry
 
 

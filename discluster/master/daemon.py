@@ -8,13 +8,16 @@ import time
 import msgspec
 
 from discluster.clock import Clock, at_most
+from discluster.console import FleetStatus, PlanDiff
 from discluster.errors import ConfigurationError
 from discluster.master.changes import describe_changes, describe_reason
 from discluster.master.desk import DiscordDesk
+from discluster.master.expectation import Expectation, host_needs
 from discluster.master.hosts import HostBook, HostConnection
 from discluster.master.identify import Lanes
 from discluster.master.outline import Outline, outline
-from discluster.master.ownership import advance, host_plan, identify_slots, paced_hosts
+from discluster.master.ownership import advance, host_plan
+from discluster.master.permits import PermitOffice
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.master.settings import MasterSettings
 from discluster.master.standing import FleetStanding
@@ -23,28 +26,22 @@ from discluster.master.store import MasterStore
 from discluster.messages import (
     ClearanceCase,
     ControlToMaster,
-    FleetStatus,
     Goodbye,
     GoodbyeSeen,
     Hello,
     HostReport,
-    IdentifyStatus,
-    Permit,
-    PermitDenied,
     PermitRequest,
     PermitReturned,
     PermitUsed,
-    PlanDiff,
     PlanPush,
     PlanRefused,
 )
 from discluster.notify import Notifier
-from discluster.plan import FleetPlan, HostEntry, IdentifySlots, digest, host_plan_to_yaml
+from discluster.plan import FleetPlan, HostEntry, digest, host_plan_to_yaml
 
 log = logging.getLogger(__name__)
 
 _TICK = 1.0
-_DENIAL_PAUSE = 15.0
 
 
 class MasterDaemon:
@@ -78,13 +75,18 @@ class MasterDaemon:
         self._book.expect(self._fleet.hosts if self._fleet else ())
         # A predecessor may have granted a permit that is used only now.
         rest = settings.identify_interval if self._fleet is not None else 0.0
-        self._lanes = Lanes(
+        self._permits = PermitOffice(
+            lanes=Lanes(
+                interval=settings.identify_interval,
+                reserve=settings.identify_reserve,
+                rest_until=self._began + rest,
+            ),
             interval=settings.identify_interval,
-            reserve=settings.identify_reserve,
-            rest_until=self._began + rest,
+            discord=discord,
+            book=self._book,
+            clock=clock,
         )
-        self._lanes.resize(self._fleet.max_concurrency if self._fleet else 1)
-        self._paced = paced_hosts(self._fleet) if self._fleet else ()
+        self._permits.follow(self._fleet)
         self._standing = FleetStanding(clock=clock, connections=lambda: self._book.connections)
         self._canary_pause: float | None = None
         self._planned_with: Outline | None = None
@@ -110,18 +112,10 @@ class MasterDaemon:
         self._book.heard(connection)
 
     def host_said(self, connection: HostConnection, message: ControlToMaster) -> None:
-        now = self._clock.monotonic()
         if isinstance(message, HostReport):
             self._book.reported(connection, message)
-        elif isinstance(message, PermitRequest):
-            self._lanes.request(message.shard, connection.host)
-        elif isinstance(message, PermitUsed):
-            # Discord's own count may have come since the last pass.
-            self._lanes.budget = self._discord.budget
-            self._lanes.used(message.shard, now)
-            self._discord.spent(self._lanes.budget)
-        elif isinstance(message, PermitReturned):
-            self._lanes.returned(message.shard)
+        elif isinstance(message, (PermitRequest, PermitUsed, PermitReturned)):
+            self._permits.said(connection.host, message)
         elif isinstance(message, ClearanceCase):
             self._standing.said(connection.host, message)
         elif isinstance(message, PlanRefused):
@@ -134,7 +128,7 @@ class MasterDaemon:
 
     def host_gone(self, connection: HostConnection) -> None:
         if self._book.disconnect(connection):
-            self._lanes.host_lost(connection.host, self._clock.monotonic())
+            self._permits.host_gone(connection.host)
             self._standing.host_gone(connection.host)
             unattended = connection.host in self._book.unattended
             how = "said goodbye; its clusters run on" if unattended else "is out of touch"
@@ -182,7 +176,7 @@ class MasterDaemon:
         while True:
             self._wake.clear()
             self._pass()
-            chance = self._lanes.next_chance(self._clock.monotonic(), self._clock.wall())
+            chance = self._permits.next_chance()
             pauses = (_TICK, chance, self._canary_pause)
             soonest = min(pause for pause in pauses if pause is not None)
             await at_most(soonest, self._wake.wait(), clock=self._clock)
@@ -191,8 +185,8 @@ class MasterDaemon:
         """One reconcile pass; it says in a sentence what it did."""
         told = [self._drop_silent(), self._plan_if_due(), self._advance_ownership()]
         self._push_plans()
-        self._tell_standing()
-        self._grant_permits()
+        blocked = self._tell_standing()
+        self._permits.grant(blocked=blocked)
         sentence = "; ".join(words for words in told if words) or self.status().state
         if sentence != self._sentence:
             generation = self._fleet.generation if self._fleet else None
@@ -247,8 +241,7 @@ class MasterDaemon:
     def _adopt(self, fleet: FleetPlan) -> None:
         self._store.save(fleet)
         self._fleet = fleet
-        self._paced = paced_hosts(fleet)
-        self._lanes.resize(fleet.max_concurrency)
+        self._permits.follow(fleet)
 
     def _advance_ownership(self) -> str:
         if self._fleet is None:
@@ -269,104 +262,50 @@ class MasterDaemon:
             return
         for connection in self._book.connections:
             if connection.pushed_generation < self._fleet.generation:
-                text = host_plan_to_yaml(host_plan(self._fleet, connection.host, self._paced))
+                text = host_plan_to_yaml(
+                    host_plan(self._fleet, connection.host, self._permits.paced)
+                )
                 connection.send(
                     PlanPush(generation=self._fleet.generation, sha256=digest(text), text=text)
                 )
                 connection.pushed_generation = self._fleet.generation
                 self._book.refused_plan(connection, None)
 
-    def _tell_standing(self) -> None:
-        self._lanes.blocked = self._discord.rejected or fatal_block(self._book.reports())
+    def _tell_standing(self) -> str | None:
+        """Why nobody may dial, in words."""
+        blocked = self._discord.rejected or fatal_block(self._book.reports())
         # A host that was not heard yet may be the one that was rejected.
-        self._canary_pause = self._standing.tell(self._lanes.blocked, all_known=not self._missing())
-
-    def _grant_permits(self) -> None:
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        self._lanes.budget = self._discord.budget
-        self._lanes.set_away(self._away_slots())
-        by_host = {connection.host: connection for connection in self._book.connections}
-        if (refusal := self._lanes.refusal(wall)) is not None:
-            for waiting in self._lanes.dismiss():
-                if waiting.host in by_host:
-                    by_host[waiting.host].send(
-                        PermitDenied(shard=waiting.shard, reason=refusal, retry_after=_DENIAL_PAUSE)
-                    )
-            return
-        for grant in self._lanes.grants(now, wall):
-            by_host[grant.host].send(Permit(shard=grant.shard))
-
-    def _away_slots(self) -> list[IdentifySlots]:
-        if self._fleet is None:
-            return []
-        # What a host used of its slot just before it connected still counts.
-        ours = self._book.paced_by_us(self._settings.identify_interval)
-        return [
-            identify_slots(self._fleet, host, self._paced)
-            for host in self._paced
-            if host not in ours
-        ]
+        known = not self._expectation().missing
+        self._canary_pause = self._standing.tell(blocked, all_known=known)
+        return blocked
 
     # --- what this MASTER waits for ---
 
     def _needs(self, settings: MasterSettings) -> dict[str, HostNeed]:
-        """All hosts that are connected, and those that have shards already: they keep them."""
-        names = set(self._book.connected)
-        if self._fleet is not None:
-            names |= {host for host, entry in self._fleet.hosts.items() if entry.clusters}
-        needs = {}
-        for name in sorted(names):
-            own = settings.hosts.get(name)
-            size = own.shards_per_cluster if own else None
-            needs[name] = HostNeed(
-                weight=own.weight if own else 1.0,
-                shards_per_cluster=size or settings.shards_per_cluster,
-            )
-        return needs
+        return host_needs(settings, self._fleet, self._book.connected)
 
-    def _expected(self) -> set[str]:
-        return set(self._fleet.hosts if self._fleet else self._settings.hosts)
-
-    def _patient(self) -> bool:
-        return self._clock.monotonic() - self._began < self._settings.start_wait
-
-    def _missing(self) -> list[str]:
-        """Hosts that are still waited for."""
-        missing = self._expected() - self._book.connected - self._book.unattended
-        return sorted(missing) if self._patient() else []
+    def _expectation(self) -> Expectation:
+        return Expectation(
+            fleet=self._fleet,
+            configured=self._settings.hosts.keys(),
+            connected=self._book.connected,
+            unattended=self._book.unattended,
+            patient=self._clock.monotonic() - self._began < self._settings.start_wait,
+            until=self._patience_ends,
+        )
 
     def _waiting_for(self) -> str | None:
         """Why nothing is planned now, in words."""
-        expected, patient = self._expected(), self._patient()
-        if missing := self._missing():
-            return f"waiting for {', '.join(missing)}, until {self._patience_ends} at the latest"
-        if self._fleet is not None:
-            return None
-        if not self._book.connected:
-            return "waiting for the first host to connect"
-        if not expected and patient:
-            return (
-                f"waiting for hosts until {self._patience_ends}: master.yaml does not list the"
-                " hosts to expect"
-            )
-        return self._discord.waiting_for
+        return self._expectation().obstacle(self._discord.waiting_for)
 
     def _view(self) -> MasterView:
-        lanes, budget, wall = self._lanes, self._lanes.budget, self._clock.wall()
         needs = self._needs(self._settings)
         return MasterView(
             fleet=self._fleet,
             hosts=self._book.views(),
             shards_per_cluster={name: need.shards_per_cluster for name, need in needs.items()},
             weights={name: need.weight for name, need in needs.items()},
-            identify=IdentifyStatus(
-                max_concurrency=self._fleet.max_concurrency if self._fleet else 1,
-                waiting=lanes.waiting,
-                total=budget.total if budget else None,
-                remaining=budget.remaining if budget else None,
-                reset_after=max(0.0, budget.resets_at - wall) if budget else None,
-                blocked=lanes.refusal(wall),
-            ),
+            identify=self._permits.status(),
             waiting_for=self._waiting_for(),
             recommended=self._discord.recommended,
             discord_trouble=self._discord.trouble,

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from discluster.clock import Clock
+from discluster.console import Trouble
 from discluster.errors import CredentialError, DisclusterError, DiscordError, UnavailableError
 from discluster.master.discord import TOKEN_REJECTED, GatewayBot, RetryLaterError
 from discluster.master.identify import Budget
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore, Remembered
-from discluster.messages import Trouble
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,8 @@ import msgspec
 
 from discluster import __version__
 from discluster.clearance import rejection
-from discluster.messages import (
-    ClusterView,
-    FleetStatus,
-    HostReport,
-    HostStatus,
-    IdentifyStatus,
-    Trouble,
-)
+from discluster.console import FleetStatus, HostStatus, IdentifyStatus, Trouble
+from discluster.messages import ClusterView, HostReport
 from discluster.plan import FleetPlan
 
 

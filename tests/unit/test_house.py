@@ -12,11 +12,21 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SOURCES = sorted((REPOSITORY / "discluster").rglob("*.py"))
 NOUNS = {
-    *("clearance", "clock", "documents", "errors", "files", "logs", "messages", "notify"),
+    *(
+        "clearance",
+        "clock",
+        "console",
+        "documents",
+        "errors",
+        "files",
+        "logs",
+        "messages",
+        "notify",
+    ),
     *("plan", "secret", "service", "sessions", "settings"),
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
-# The whole vocabulary of the wire stands in one place.
+# The whole vocabulary of the fleet's wire stands in one place.
 LONGER_FILES = {"discluster.messages": 450}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 50

@@ -14,14 +14,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from discluster.console import Failure, JoinAnswer, JoinRequest
 from discluster.control.identity import Identity
 from discluster.master.authority import Authority
 from discluster.messages import (
     PROTOCOL,
     ControlToMaster,
-    Failure,
-    JoinAnswer,
-    JoinRequest,
     Message,
     Welcome,
     control_to_master,

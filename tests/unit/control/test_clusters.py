@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from discluster.console import HostStatus, control_to_operator
 from discluster.control.clusters import ClusterConnection, ClusterHub
 from discluster.errors import UnavailableError
 from discluster.messages import (
     ClearanceCase,
     ClusterReport,
-    HostStatus,
     Message,
     Permit,
     PermitMessage,
@@ -68,12 +68,15 @@ class Peer:
         for message in messages:
             self._writer.write(message if isinstance(message, bytes) else encode(message) + b"\n")
 
-    async def hear(self) -> Message | None:
+    async def hear(self, *, as_operator: bool = False) -> Message | None:
         async with asyncio.timeout(5):
             try:
                 line = await self._reader.readline()
             except ConnectionError:
                 return None
+        if as_operator:
+            answer: Message = decode(control_to_operator, line, peer="CONTROL")
+            return answer
         return decode(control_to_cluster, line, peer="CONTROL") if line else None
 
     async def leave(self) -> None:
@@ -150,7 +153,7 @@ async def test_senseless_peer_is_cut_off_and_nobody_else(ears: Ears, said: bytes
 async def test_operator_gets_the_status_without_being_a_cluster(ears: Ears) -> None:
     peer = await dial(ears)
     peer.say(StatusQuery())
-    answer = await peer.hear()
+    answer = await peer.hear(as_operator=True)
     assert isinstance(answer, HostStatus)
     assert answer.host == "alpha"
     await peer.leave()

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from discluster.clock import SystemClock
+from discluster.console import HostStatus, control_to_operator
 from discluster.control.clusters import ClusterHub, allowed_users
 from discluster.control.daemon import ControlDaemon
 from discluster.control.link import MasterLink
@@ -29,7 +30,6 @@ from discluster.messages import (
     Halt,
     Hello,
     HostReport,
-    HostStatus,
     Message,
     Permit,
     PermitRequest,
@@ -206,10 +206,17 @@ class Cluster:
         return message
 
     async def hear_any(self) -> Message:
-        async with asyncio.timeout(5):
-            line = await self._reader.readline()
-        message: Message = decode(control_to_cluster, line, peer="CONTROL")
+        message: Message = decode(control_to_cluster, await self._line(), peer="CONTROL")
         return message
+
+    async def hear_status(self) -> Message:
+        """What an operator is answered."""
+        message: Message = decode(control_to_operator, await self._line(), peer="CONTROL")
+        return message
+
+    async def _line(self) -> bytes:
+        async with asyncio.timeout(5):
+            return await self._reader.readline()
 
 
 @pytest.fixture
@@ -392,7 +399,7 @@ async def test_shards_of_a_cluster_that_just_started_are_held(host: Host) -> Non
         await wait_for(lambda: host.supervisor.asked > asked, 5)
         # The units were listed as of before; the start ends while the answer is under way.
         host.supervisor.gate.set()
-        await wait_for(lambda: 3 not in host.daemon._busy, 5)
+        await wait_for(lambda: 3 in host.daemon._jobs.unsettled, 5)
         assert host.daemon.report().holding == (0, 1)
         host.supervisor.listing.set()
         await host.says("nothing to do")
@@ -454,7 +461,7 @@ async def test_operator_on_the_machine_gets_its_view(host: Host) -> None:
         await host.says("nothing to do")
         async with Cluster(host, 0) as operator:
             operator.say(StatusQuery())
-            status = await operator.hear()
+            status = await operator.hear_status()
     assert isinstance(status, HostStatus)
     assert (status.host, status.state, status.plan_generation) == ("alpha", "local", 5)
     assert status.shards_planned == 2

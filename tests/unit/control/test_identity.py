@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from discluster.console import Failure
 from discluster.control.identity import Identity
 from discluster.errors import (
     ConfigurationError,
@@ -14,7 +15,6 @@ from discluster.errors import (
     UnavailableError,
 )
 from discluster.master.authority import Authority
-from discluster.messages import Failure
 from tests.unit.control.masters import NOW, SmallMaster, joined_identity
 
 

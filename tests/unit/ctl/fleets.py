@@ -6,16 +6,15 @@ from typing import Final
 
 import msgspec
 
-from discluster.messages import (
-    ClusterView,
+from discluster.console import (
     FleetStatus,
     HostStatus,
     IdentifyStatus,
     PlanChange,
     PlanDiff,
-    ShardView,
     Trouble,
 )
+from discluster.messages import ClusterView, ShardView
 
 HANDLER: Final = "unix:/run/bot.sock"
 REJECTED: Final = "Discord rejected the bot token (4004 Authentication failed)"

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from discluster import messages
+from discluster.console import Failure, JoinToken, TokenRequest
 from discluster.ctl.client import Master, control_status
 from discluster.errors import (
     ConfigurationError,
@@ -23,14 +24,7 @@ from discluster.errors import (
     StateError,
     UnavailableError,
 )
-from discluster.messages import (
-    Assignment,
-    Failure,
-    JoinToken,
-    Rejected,
-    StatusQuery,
-    TokenRequest,
-)
+from discluster.messages import Assignment, Rejected, StatusQuery
 from tests.unit.ctl import fleets, servers
 
 Ask = Callable[[Path], Awaitable[object]]
@@ -276,7 +270,7 @@ async def test_control_that_answers_something_else_is_a_protocol_error(path: Pat
     async with servers.control(path, messages.encode(other) + b"\n"):
         error = await failure_of(ask_control(path))
     assert isinstance(error, ProtocolError)
-    assert "Assignment" in error.message
+    assert "assignment" in error.message
 
 
 @pytest.mark.parametrize("line", [b"hello\n", b"{}\n", b"x" * (17 * 1024 * 1024)])

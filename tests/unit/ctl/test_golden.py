@@ -6,8 +6,8 @@ from typing import Final
 import pytest
 from rich.console import RenderableType
 
+from discluster.console import FleetStatus, HostStatus, PlanDiff
 from discluster.ctl import render
-from discluster.messages import FleetStatus, HostStatus, PlanDiff
 from tests.unit.ctl import fleets
 from tests.unit.ctl.conftest import GOLDEN, CompareGolden
 from tests.unit.ctl.terminal import plain

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from discluster import __version__
+from discluster.console import Failure, FleetStatus, HostStatus, JoinToken
 from discluster.ctl.main import bug_report, build_parser, main
-from discluster.messages import Failure, FleetStatus, HostStatus, JoinToken, Message
+from discluster.messages import Message
 from tests.unit.ctl import fleets, servers
 
 TOKEN = JoinToken(

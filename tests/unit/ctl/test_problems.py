@@ -4,8 +4,9 @@
 import msgspec
 import pytest
 
+from discluster.console import FleetStatus, Trouble
 from discluster.ctl import problems
-from discluster.messages import FleetStatus, ShardView, Trouble
+from discluster.messages import ShardView
 from tests.unit.ctl import fleets
 
 

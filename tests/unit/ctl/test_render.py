@@ -6,9 +6,9 @@ import io
 import msgspec
 from rich.console import Console
 
+from discluster.console import FleetStatus, IdentifyStatus, PlanDiff, Trouble
 from discluster.ctl import render
 from discluster.ctl.screen import Cropped
-from discluster.messages import FleetStatus, IdentifyStatus, PlanDiff, Trouble
 from tests.unit.ctl import fleets
 from tests.unit.ctl.terminal import on_terminal, plain
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from discluster.console import FleetStatus
 from discluster.ctl.client import Master
 from discluster.ctl.commands import Context, watch
 from discluster.ctl.screen import Screen
 from discluster.errors import RefusedError
-from discluster.messages import FleetStatus, Rejected
+from discluster.messages import Rejected
 from tests.unit.ctl import fleets, servers
 from tests.unit.ctl.terminal import Terminal
 

@@ -16,28 +16,30 @@ from aiohttp import web
 
 from discluster import __version__
 from discluster.clock import SystemClock
+from discluster.console import (
+    Failure,
+    FleetStatus,
+    JoinAnswer,
+    JoinRequest,
+    JoinToken,
+    PlanDiff,
+    TokenRequest,
+)
 from discluster.master.api import MachineApi, OperatorApi
 from discluster.master.authority import Authority
 from discluster.master.link import ControlLink
 from discluster.master.tokens import TokenDesk
 from discluster.messages import (
     PROTOCOL,
-    Failure,
-    FleetStatus,
     Goodbye,
     GoodbyeSeen,
     Hello,
-    JoinAnswer,
-    JoinRequest,
-    JoinToken,
     MasterToControl,
     Message,
     Ping,
-    PlanDiff,
     PlanPush,
     Pong,
     Rejected,
-    TokenRequest,
     Welcome,
     decode,
     encode,

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from discluster.console import FleetStatus, IdentifyStatus, Trouble
 from discluster.errors import DocumentError, StateError
 from discluster.master.changes import describe_changes, describe_reason
 from discluster.master.identify import Budget
@@ -14,7 +15,7 @@ from discluster.master.ownership import advance
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.master.status import HostView, MasterView, fatal_block, fleet_status
 from discluster.master.store import MasterStore, Remembered
-from discluster.messages import FleetStatus, IdentifyStatus, ShardState, Trouble
+from discluster.messages import ShardState
 from discluster.plan import FleetPlan, Grant
 from tests.unit.master.fleets import GATEWAY, fleet, report, session
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hosts MASTER plans for, and which it still waits for. Pure."""
+
+from collections.abc import Collection
+
+import msgspec
+
+from discluster.master.planner import HostNeed
+from discluster.master.settings import MasterSettings
+from discluster.plan import FleetPlan
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the hosts at one instant.
+
+    ``patient``: whether hosts that are not there are waited for; ``until``: when that ends, in
+    words.
+    """
+
+    fleet: FleetPlan | None
+    configured: Collection[str]
+    connected: Collection[str]
+    unattended: Collection[str]
+    patient: bool
+    until: str
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """Hosts that should be there."""
+        return frozenset(self.fleet.hosts if self.fleet else self.configured)
+
+    @property
+    def missing(self) -> list[str]:
+        """Hosts that are still waited for."""
+        missing = self.expected.difference(self.connected, self.unattended)
+        return sorted(missing) if self.patient else []
+
+    def obstacle(self, discord: str | None) -> str | None:
+        """Why nothing is planned now, in words. ``discord``: what is waited for there."""
+        if missing := self.missing:
+            return f"waiting for {', '.join(missing)}, until {self.until} at the latest"
+        if self.fleet is not None:
+            return None
+        if not self.connected:
+            return "waiting for the first host to connect"
+        if not self.expected and self.patient:
+            return (
+                f"waiting for hosts until {self.until}: master.yaml does not list the hosts to"
+                " expect"
+            )
+        return discord
+
+
+def host_needs(
+    settings: MasterSettings, fleet: FleetPlan | None, connected: Collection[str]
+) -> dict[str, HostNeed]:
+    """All hosts that are connected, and those that have shards already: they keep them."""
+    planned = fleet.hosts if fleet is not None else {}
+    with_clusters = {host for host, entry in planned.items() if entry.clusters}
+    needs = {}
+    for name in sorted({*connected, *with_clusters}):
+        own = settings.hosts.get(name)
+        size = own.shards_per_cluster if own else None
+        needs[name] = HostNeed(
+            weight=own.weight if own else 1.0,
+            shards_per_cluster=size or settings.shards_per_cluster,
+        )
+    return needs
