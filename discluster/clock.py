@@ -36,6 +36,15 @@ class SystemClock:
         await asyncio.sleep(max(0.0, seconds))
 
 
+def in_words(seconds: float) -> str:
+    """A time span for a sentence: ``40 s``, ``12 min``, ``3 h``, ``2 h 15 min``."""
+    if seconds < 59.5:
+        return f"{max(0, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    parts = [f"{hours} h"] if hours else []
+    return " ".join([*parts, f"{minutes} min"] if minutes else parts)
+
+
 async def at_most(seconds: float, work: Coroutine[Any, Any, object], *, clock: Clock) -> None:
     """Returns when ``work`` is done, or after ``seconds``; then it is cancelled and over."""
     tasks = (asyncio.create_task(work), asyncio.create_task(clock.sleep(seconds)))

@@ -22,13 +22,14 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostStatus(Message, frozen=True, kw_only=True):
-    """One host. ``state``: as MASTER sees it, or as CONTROL does when asked itself.
+    """One host. ``state``: as MASTER sees it, or as CONTROL does when asked itself. Unattended: its
+    CONTROL said goodbye, its clusters run on; down: they were stopped with it.
 
     ``seen``: seconds since the last word of it, None if never.
     """
 
     host: str
-    state: Literal["connected", "unattended", "silent", "expected", "local"]
+    state: Literal["connected", "unattended", "down", "silent", "expected", "local"]
     seen: float | None = None
     version: str = ""
     weight: float = 1.0
@@ -42,15 +43,150 @@ class HostStatus(Message, frozen=True, kw_only=True):
     master: str = ""
 
 
+class StoppedShard(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard that gets no permit until the operator lets it go. ``age``: seconds since then."""
+
+    shard: int
+    age: float
+    why: str
+
+
+class WaitingShard(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard that wants to identify. ``reason``: None if it waits for its lane's turn."""
+
+    shard: int
+    host: str
+    reason: str | None = None
+
+
+class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane in use. ``granted``: the shard that has its permit. ``free_in``: seconds."""
+
+    lane: int
+    waiting: int
+    granted: int | None = None
+    free_in: float = 0.0
+
+
+class HostAllowance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host may spend without MASTER: ``left`` of ``limit`` until the reset, then ``daily``.
+    ``present``: it is in touch, and would give it back.
+    """
+
+    host: str
+    present: bool
+    limit: int
+    left: int
+    daily: int
+
+
 class IdentifyStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The identify lanes. ``reset_after``: seconds until the budget is refilled."""
+    """The identify lanes. ``waiting``: shards. ``reset_after``: seconds until the budget is
+    refilled. ``reserve``: how many of the remaining are not spent. ``blocked``: why nobody may
+    identify. ``stopped``: shards that the guard holds back. ``closed``: why it holds back all.
+    """
 
     max_concurrency: int = 1
     waiting: int = 0
     total: int | None = None
     remaining: int | None = None
     reset_after: float | None = None
+    reserve: int = 0
+    reserve_is_free: bool = False
     blocked: str | None = None
+    stopped: tuple[StoppedShard, ...] = ()
+    closed: str | None = None
+
+
+class IdentifyOverview(Message, frozen=True, kw_only=True):
+    """What ``disclusterctl identify status`` shows. ``spendable``: permits that MASTER may give out
+    now. ``again``: identifies of the last 24 hours beyond one for each shard; ``waste``: how many
+    of them close the guard.
+    """
+
+    identify: IdentifyStatus
+    spendable: int
+    again: int
+    waste: int
+    lanes: tuple[LaneStatus, ...] = ()
+    waiting: tuple[WaitingShard, ...] = ()
+    allowances: tuple[HostAllowance, ...] = ()
+
+
+class ResumeRequest(Message, frozen=True, kw_only=True):
+    """Lets shards identify again that the guard holds back. ``shards``: None for all. ``reserve``:
+    lets the reserve be spent until the next reset.
+    """
+
+    shards: tuple[int, ...] | None = None
+    reserve: bool = False
+
+
+class ResumeAnswer(Message, frozen=True, kw_only=True):
+    """``done``: what was released, in sentences; empty if nothing was held back."""
+
+    done: tuple[str, ...] = ()
+
+
+class RollingRequest(Message, frozen=True, kw_only=True):
+    """Restart all clusters of ``hosts`` (none: of the fleet), ``at_a_time`` together, each back
+    within ``timeout`` seconds. ``force``: also if a cluster is not well. ``dry_run``: only tell the
+    order. Answered by :class:`RolloutStatus`.
+    """
+
+    hosts: tuple[str, ...] = ()
+    at_a_time: int = 2
+    timeout: float = 120.0
+    force: bool = False
+    dry_run: bool = False
+
+
+class RollingChange(Message, frozen=True, kw_only=True):
+    """Pause, continue or abort the rolling restart; how it goes on, if that changes. Answered by
+    :class:`RolloutStatus`.
+    """
+
+    action: Literal["pause", "continue", "abort"]
+    at_a_time: int | None = None
+    timeout: float | None = None
+
+
+class RolloutCluster(msgspec.Struct, frozen=True, kw_only=True):
+    """One cluster of a rolling restart. ``seconds``: under way for so long, or what it took.
+    ``lacks``: why it is not back yet, in words. ``identified``: shards that could not resume.
+    """
+
+    cluster: int
+    host: str
+    state: Literal["waiting", "underway", "restarted", "gone"]
+    seconds: float | None = None
+    lacks: str | None = None
+    identified: int = 0
+
+
+class RolloutStatus(Message, frozen=True, kw_only=True):
+    """Where a rolling restart stands. ``clusters``: in the order in which they come. ``age``:
+    seconds since it began. ``problem``: why it stopped, in words.
+    """
+
+    state: Literal["planned", "running", "paused", "stopped", "done", "aborted"]
+    at_a_time: int
+    timeout: float
+    age: float
+    clusters: tuple[RolloutCluster, ...] = ()
+    problem: str | None = None
+
+
+class RestartRequest(Message, frozen=True, kw_only=True):
+    """Restart these clusters now. Answered by :class:`RestartAnswer`."""
+
+    clusters: tuple[int, ...]
+
+
+class RestartAnswer(Message, frozen=True, kw_only=True):
+    """Cluster -> the run that it is started with (see :class:`discluster.messages.ClusterView`)."""
+
+    runs: dict[int, int]
 
 
 class FleetStatus(Message, frozen=True, kw_only=True):
@@ -67,6 +203,7 @@ class FleetStatus(Message, frozen=True, kw_only=True):
     identify: IdentifyStatus
     troubles: tuple[Trouble, ...] = ()
     hosts: tuple[HostStatus, ...] = ()
+    rollout: RolloutStatus | None = None
 
 
 class PlanChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ and text are told apart.
 """
 
 import difflib
+import functools
 import math
 import re
 import types
@@ -36,6 +37,7 @@ _KIND_NAMES: Final[Mapping[type, str]] = {
 
 Scalar = str | int | float | bool | None
 T = typing.TypeVar("T")
+_shapes: Final = functools.cache(functools.partial(typing.get_type_hints, include_extras=True))
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -138,8 +140,7 @@ def fits(value: Scalar, shape: Any) -> bool:
 
 def satisfies(value: msgspec.Struct) -> bool:
     """Whether a flat struct of plain values keeps the rules of its own declaration."""
-    hints = typing.get_type_hints(type(value), include_extras=True)
-    return all(fits(getattr(value, name), shape) for name, shape in hints.items())
+    return all(fits(getattr(value, name), shape) for name, shape in _shapes(type(value)).items())
 
 
 def scalar(text: str) -> Scalar:

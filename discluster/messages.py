@@ -12,9 +12,12 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from discluster.errors import ProtocolError
-from discluster.plan import Session
+from discluster.plan import IdentifySlots, Session
 
-PROTOCOL: Final = 2
+# Seconds in which a permit can be used. A lane is taken for longer than that when nothing is heard
+# of its permit, as of one on a host that is lost; a process that is slower has to ask again.
+PERMIT_LIFE: Final = 10.0
+PROTOCOL: Final = 3
 T = TypeVar("T")
 
 ShardState = Literal[
@@ -68,8 +71,9 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster as its CONTROL sees it: what the supervisor says, and what it reports itself.
 
-    ``generation``: of the assignment that it follows, 0 before the first. ``shards``: those that it
-    holds, that is, may have a socket open for.
+    ``generation``: of the assignment that it follows, 0 before the first. ``run``: the run of the
+    plan with which it was last started. ``shards``: those that it holds, that is, may have a socket
+    open for.
     """
 
     cluster: int
@@ -78,6 +82,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     connected: bool = False
     generation: int = 0
+    run: int = 0
     uptime: float | None = None
     restarts: int = 0
     handler: str = ""
@@ -88,19 +93,25 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
 class HostReport(Message, frozen=True, kw_only=True):
     """A full snapshot of one host; replaces the one before.
 
-    ``plan_generation``: of the plan in force there (0: none). ``holding``: shards that a cluster on
-    this host may be running, whether it answers or not. ``released``: sessions of shards that
-    were here and are not held any more. ``rejected``: Discord rejected a shard of this host for
-    good, in words.
+    ``plan_generation``: of the plan in force there (0: none). ``slots``: what that says on pacing.
+    ``holding``: shards that a cluster on this host may be running, whether it answers or not.
+    ``released``: sessions of shards that were here, as shards of ``shard_count``, and are not held
+    any more; ``entered``: the stamps of their last stays, also where the session ended in it.
+    ``rejected``: Discord rejected a shard of this host for good, in words. ``leaving``: its
+    clusters are being stopped, as when the machine shuts down, and others should take its shards.
     """
 
     plan_generation: int
     holding: tuple[int, ...] = ()
     released: dict[int, Session] = {}
+    entered: dict[int, int] = {}
+    shard_count: int = 0
     clusters: tuple[ClusterView, ...] = ()
     problems: tuple[str, ...] = ()
     summary: str = ""
     rejected: str | None = None
+    slots: IdentifySlots | None = None
+    leaving: bool = False
 
 
 # --- CONTROL -> MASTER ---------------------------------------------------------------------------
@@ -128,15 +139,45 @@ class PermitRequest(Message, frozen=True, kw_only=True):
 
 
 class PermitUsed(Message, frozen=True, kw_only=True):
-    """The IDENTIFY of ``shard`` was written to its socket just now."""
+    """The IDENTIFY of ``shard`` was written to its socket. ``at``: when, or when at the latest, on
+    the clock that :class:`Permit` is told in; None: just now. ``alone``: the budget has it by
+    another way: by :class:`AllowanceReport`, or it was told before that it may be used.
+    """
 
     shard: int
+    at: float | None = None
+    alone: bool = False
 
 
 class PermitReturned(Message, frozen=True, kw_only=True):
     """``shard`` no longer wants, or did not use, its permit."""
 
     shard: int
+
+
+class AllowanceReport(Message, frozen=True, kw_only=True):
+    """The :class:`Allowance` that this host has (``serial`` 0: none), and how many identifies were
+    ``spent`` under it. First message of a connection after :class:`Hello`, and the answer to each
+    new allowance.
+    """
+
+    serial: int
+    identifies: int = 0
+    resets_in: float = 0.0
+    daily: int = 0
+    spent: int = 0
+
+
+class Checkpoint(Message, frozen=True, kw_only=True):
+    """Sessions of this host, as shards of ``shard_count``, that changed since the last one on this
+    connection; all of them with the first. ``entered``: the stamp of the stay that each is of.
+    ``ended``: shards whose session ended in their last stay.
+    """
+
+    shard_count: int
+    sessions: dict[int, Session] = {}
+    entered: dict[int, int] = {}
+    ended: tuple[int, ...] = ()
 
 
 class ClearanceCase(Message, frozen=True, kw_only=True):
@@ -149,15 +190,21 @@ class ClearanceCase(Message, frozen=True, kw_only=True):
 
 
 class Goodbye(Message, frozen=True, kw_only=True):
-    """An orderly stop of CONTROL; its clusters run on. Answered by :class:`GoodbyeSeen`."""
+    """An orderly stop of CONTROL. Its clusters run on, unless its last report says that the host is
+    leaving. Answered by :class:`GoodbyeSeen`; a host that is leaving is answered when it owns no
+    shard any more, or at once when nobody can take them.
+    """
 
 
 # --- MASTER -> CONTROL ---------------------------------------------------------------------------
 
 
 class Welcome(Message, frozen=True, kw_only=True):
-    """MASTER took the connection. ``ping_interval``, ``lease``: seconds."""
+    """MASTER took the connection. ``ping_interval``, ``lease``: seconds. ``now``: MASTER's
+    monotonic clock, in which it tells how long permits may be used.
+    """
 
+    now: float
     protocol: int
     version: str
     ping_interval: float
@@ -172,8 +219,20 @@ class PlanPush(Message, frozen=True, kw_only=True):
     text: str
 
 
+class Allowance(Message, frozen=True, kw_only=True):
+    """How many ``identifies`` the host may spend without MASTER until the budget is refilled in
+    ``resets_in`` seconds, and how many in any 24 hours from then on (``daily``). Replaces the one
+    before; ``serial`` grows. Answered by :class:`AllowanceReport`.
+    """
+
+    serial: int
+    identifies: int
+    resets_in: float
+    daily: int
+
+
 class GoodbyeSeen(Message, frozen=True, kw_only=True):
-    """MASTER counts the host as unattended: its shards stay its own."""
+    """MASTER knows that this CONTROL is gone on purpose: shards that the host has stay its own."""
 
 
 class Clearance(Message, frozen=True, kw_only=True):
@@ -205,15 +264,20 @@ class Ping(Message, frozen=True, kw_only=True):
 
 
 class Pong(Message, frozen=True, kw_only=True):
-    """Answer to :class:`Ping`."""
+    """Answer to :class:`Ping`. ``now``: from MASTER, its monotonic clock."""
 
     number: int
+    now: float | None = None
 
 
 class Permit(Message, frozen=True, kw_only=True):
-    """``shard`` may identify now; to be used or returned at once."""
+    """``shard`` may identify, once, from ``since`` to ``until``: monotonic seconds of MASTER, and
+    from CONTROL to its clusters of the machine. To be used as soon as it may be, or returned.
+    """
 
     shard: int
+    since: float
+    until: float
 
 
 class PermitDenied(Message, frozen=True, kw_only=True):
@@ -241,8 +305,10 @@ class ClusterReport(Message, frozen=True, kw_only=True):
 class Assignment(Message, frozen=True, kw_only=True):
     """What one cluster shall run; also stored on disk for a start without CONTROL.
 
-    ``handover``: sessions for shards that come from elsewhere; a session that the cluster's own
-    file has is newer and wins.
+    ``entered``: generation of the host's plan under which each shard entered this cluster; it
+    stamps the shard's stay here (:mod:`discluster.stays`). ``handover``: the sessions with which
+    shards came; what the cluster's own file has of the same stay is newer and wins. Both are kept
+    for shards that left, until the next assignment.
     """
 
     cluster: int
@@ -250,6 +316,7 @@ class Assignment(Message, frozen=True, kw_only=True):
     shard_count: int
     gateway_url: str
     shards: tuple[int, ...]
+    entered: dict[int, int] = {}
     handover: dict[int, Session] = {}
 
 
@@ -259,12 +326,14 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     ``leaving``: not assigned any more, but not yet reported released; the cluster may still run
     them. ``left``: released, and no cluster of this host got them since: the newest sessions that
-    this host knows of them are in this cluster's file.
+    this host knows of them are in this cluster's file. ``run``: the run of the plan with which the
+    cluster was last started.
     """
 
     assignment: Assignment
     leaving: tuple[int, ...] = ()
     left: tuple[int, ...] = ()
+    run: int = 0
 
 
 class StatusQuery(Message, frozen=True, kw_only=True):
@@ -280,6 +349,8 @@ ControlToMaster = (
     | PermitRequest
     | PermitUsed
     | PermitReturned
+    | AllowanceReport
+    | Checkpoint
     | ClearanceCase
     | Goodbye
     | Ping
@@ -290,6 +361,7 @@ MasterToControl = (
     | PlanPush
     | Permit
     | PermitDenied
+    | Allowance
     | Clearance
     | Halt
     | GoodbyeSeen

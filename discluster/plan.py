@@ -8,7 +8,7 @@ refused whole, with every error.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -17,7 +17,9 @@ from discluster.documents import Rule
 
 MAXIMUM_SHARDS: Final = 65_536
 MAXIMUM_SHARDS_PER_CLUSTER: Final = 256
+MAXIMUM_SEQ: Final = 2**63
 
+Key = TypeVar("Key", int, str)
 HostName = Annotated[
     str,
     Rule(
@@ -37,7 +39,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     session_id: Annotated[str, Rule(pattern=r"[!-~]{1,64}", pattern_says="1 to 64 printable ASCII")]
     resume_url: GatewayUrl
-    seq: Annotated[int, Rule(minimum=0, maximum=2**63)]
+    seq: Annotated[int, Rule(minimum=0, maximum=MAXIMUM_SEQ)]
     guilds: Annotated[int, Rule(minimum=0, maximum=2**32 - 1)] = 0
 
 
@@ -50,9 +52,12 @@ def is_sound(session: Session) -> bool:
 
 
 class ClusterPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The shards of one cluster, ascending."""
+    """The shards of one cluster, ascending. ``run``: raised whenever the cluster shall be started
+    anew; left out of the text while it is 0.
+    """
 
     shards: tuple[ShardId, ...]
+    run: Annotated[int, Rule(minimum=0)] = 0
 
     def __post_init__(self) -> None:
         if not self.shards:
@@ -66,23 +71,43 @@ class ClusterPlan(msgspec.Struct, frozen=True, kw_only=True):
 class IdentifySlots(msgspec.Struct, frozen=True, kw_only=True):
     """How a host paces its identifies while MASTER is away.
 
-    Host ``slot`` of ``slots`` owns every ``slots``-th window of wall-clock time. It begins with
-    that only when it has been without MASTER for ``after`` seconds: until then MASTER may believe
-    it is in touch, and grant its windows to others.
+    Host ``slot`` of ``slots`` owns every ``slots``-th window of wall-clock time; one without a
+    ``slot`` identifies only with MASTER's permit. It begins with that only when it has been without
+    MASTER for ``after`` seconds: until then MASTER may believe it is in touch, and grant its
+    windows to others.
     """
 
     max_concurrency: Annotated[int, Rule(minimum=1)] = 1
-    slot: Annotated[int, Rule(minimum=0)] = 0
+    slot: Annotated[int, Rule(minimum=0)] | None = None
     slots: Annotated[int, Rule(minimum=1)] = 1
     after: Annotated[float, Rule(minimum=0, maximum=86_400)] = 0.0
 
     def __post_init__(self) -> None:
-        if self.slot >= self.slots:
-            raise ValueError(f"slot {self.slot} does not exist among {self.slots} slots")
+        _check_slot(self.slot, self.slots)
+
+
+class SlotClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """The windows that a host has under its plans from generation ``since`` on, as in
+    :class:`IdentifySlots`; those of no ``slot`` are none.
+    """
+
+    slot: Annotated[int, Rule(minimum=0)] | None = None
+    slots: Annotated[int, Rule(minimum=1)] = 1
+    since: Annotated[int, Rule(minimum=0)] = 0
+
+    def __post_init__(self) -> None:
+        _check_slot(self.slot, self.slots)
+
+
+def _check_slot(slot: int | None, slots: int) -> None:
+    if slot is not None and slot >= slots:
+        raise ValueError(f"slot {slot} does not exist among {slots} slots")
 
 
 class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one host shall run."""
+    """What one host shall run. ``handover``: sessions that came with shards, until a cluster here
+    runs the shard; ``since``: the generations with which these shards came.
+    """
 
     generation: Annotated[int, Rule(minimum=1)]
     shard_count: Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS)]
@@ -91,6 +116,7 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     clusters: dict[ClusterId, ClusterPlan] = {}
     identify: IdentifySlots = IdentifySlots()
     handover: dict[ShardId, Session] = {}
+    since: dict[ShardId, Annotated[int, Rule(minimum=1)]] = {}
 
     def __post_init__(self) -> None:
         owner: dict[int, int] = {}
@@ -122,16 +148,67 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may run a shard now. ``withdrawn``: the generation that took it out of the host's plan;
-    until the host reports it released at that generation or later, nobody else gets it.
+    """Who may run a shard now. ``since``: the generation that gave it to the host. ``withdrawn``:
+    the generation that took it out of the host's plan; until the host reports it released at that
+    generation or later, nobody else gets it.
     """
 
     host: HostName
+    since: Annotated[int, Rule(minimum=1)] = 1
     withdrawn: int | None = None
 
 
+class Underway(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster that is being restarted. ``since``: wall-clock seconds; ``ready``: its shards that
+    were ready before.
+    """
+
+    since: float
+    ready: tuple[ShardId, ...] = ()
+
+
+class Restarted(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster that is back. ``took``: seconds; ``identified``: how many of its shards had to
+    identify instead of resuming; ``restarts``: its unit's count of restarts by then.
+    """
+
+    took: float
+    identified: Annotated[int, Rule(minimum=0)] = 0
+    restarts: Annotated[int, Rule(minimum=0)] = 0
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """A rolling restart: where it stands. ``began``: wall-clock seconds; ``timeout``: seconds that
+    a cluster may take to be back. ``waiting``: in the order in which they come; ``gone``: left the
+    plan meanwhile. ``problem``: why it stopped, in words.
+    """
+
+    state: Literal["running", "paused", "stopped", "done"]
+    began: float
+    at_a_time: Annotated[int, Rule(minimum=1)]
+    timeout: Annotated[float, Rule(minimum=1, maximum=86_400)]
+    waiting: tuple[ClusterId, ...] = ()
+    underway: dict[ClusterId, Underway] = {}
+    restarted: dict[ClusterId, Restarted] = {}
+    gone: tuple[ClusterId, ...] = ()
+    problem: str | None = None
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """MASTER lost its files, or got them from a backup. ``generation``: with which it overtook the
+    hosts' plans. ``hosts``: those that it knew then; only they can tell what they run.
+    """
+
+    generation: Annotated[int, Rule(minimum=1)]
+    hosts: tuple[HostName, ...]
+
+
 class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What MASTER keeps on disk: where every shard shall be, and who owns it until it is there."""
+    """What MASTER keeps on disk: where every shard shall be, and who owns it until it is there.
+
+    ``slots``: the claims of each host that it may still follow, the newest last. ``recovery``: if
+    MASTER's files were ever older than what hosts follow.
+    """
 
     generation: Annotated[int, Rule(minimum=1)]
     shard_count: Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS)]
@@ -141,7 +218,10 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     hosts: dict[HostName, HostEntry] = {}
     granted: dict[ShardId, Grant] = {}
+    slots: dict[HostName, tuple[SlotClaim, ...]] = {}
+    recovery: Recovery | None = None
     sessions: dict[ShardId, Session] = {}
+    rollout: Rollout | None = None
 
     def __post_init__(self) -> None:
         seen_clusters: dict[int, str] = {}
@@ -194,6 +274,7 @@ def host_plan_to_yaml(plan: HostPlan) -> str:
         *_section("clusters", plan.clusters, ""),
         f"identify: {_flow(plan.identify)}",
         *_section("handover", plan.handover, ""),
+        *(_section("since", plan.since, "") if plan.since else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -217,7 +298,12 @@ def fleet_plan_to_yaml(plan: FleetPlan) -> str:
             *_section("clusters", entry.clusters, "    "),
         ]
     lines += _section("granted", plan.granted, "")
+    lines += _section("slots", plan.slots, "")
+    if plan.recovery is not None:
+        lines.append(f"recovery: {_flow(plan.recovery)}")
     lines += _section("sessions", plan.sessions, "")
+    if plan.rollout is not None:
+        lines += _rollout(plan.rollout)
     return "\n".join(lines) + "\n"
 
 
@@ -226,17 +312,38 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _section(name: str, entries: Mapping[int, msgspec.Struct], indent: str) -> list[str]:
+def _section(name: str, entries: Mapping[Key, object], indent: str) -> list[str]:
     """A mapping with one line an entry, so that a diff shows one line a change."""
     if not entries:
         return [f"{indent}{name}: {{}}"]
-    below = [f"{indent}  {key}: {_flow(entries[key])}" for key in sorted(entries)]
-    return [f"{indent}{name}:", *below]
+    rows: list[str] = [f"{indent}  {_key(key)}: {_flow(entries[key])}" for key in sorted(entries)]
+    return [f"{indent}{name}:", *rows]
+
+
+def _key(key: int | str) -> str:
+    return _plain(key) if isinstance(key, str) else str(key)
+
+
+def _rollout(rollout: Rollout) -> list[str]:
+    lines = [
+        "rollout:",
+        f"  state: {rollout.state}",
+        f"  began: {_flow(rollout.began)}",
+        f"  at_a_time: {rollout.at_a_time}",
+        f"  timeout: {_flow(rollout.timeout)}",
+        f"  waiting: {_flow(rollout.waiting)}",
+        *_section("underway", rollout.underway, "  "),
+        *_section("restarted", rollout.restarted, "  "),
+        f"  gone: {_flow(rollout.gone)}",
+    ]
+    return lines if rollout.problem is None else [*lines, f"  problem: {_flow(rollout.problem)}"]
 
 
 def _flow(value: object) -> str:
     if isinstance(value, msgspec.Struct):
         pairs = msgspec.structs.asdict(value).items()
+        if isinstance(value, ClusterPlan) and not value.run:
+            pairs = {"shards": value.shards}.items()
         return "{" + ", ".join(f"{k}: {_flow(v)}" for k, v in pairs if v is not None) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_flow, value)) + "]"

@@ -60,7 +60,9 @@ class ControlLink:
         self._clock = clock
         self._rng = rng
         self._writer: asyncio.StreamWriter | None = None
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, asyncio.Future[Permit]] = {}
+        self._permits: dict[int, Permit] = {}
+        self._untold: list[PermitUsed] = []
         self._due = asyncio.Event()
         self.denials: dict[int, str] = {}
 
@@ -75,11 +77,13 @@ class ControlLink:
     # --- permits (see gateway.contracts.Permits) ---
 
     async def acquire(self, shard: int) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._waiting[shard] = future
         self._send(PermitRequest(shard=shard))
         try:
-            await future
+            permit = await future
+            # It comes a little ahead of its time.
+            await self._clock.sleep(permit.since - self._clock.monotonic())
         except asyncio.CancelledError:
             self.returned(shard)
             raise
@@ -88,10 +92,20 @@ class ControlLink:
                 del self._waiting[shard]
             self.denials.pop(shard, None)
 
+    def valid(self, shard: int) -> bool:
+        permit = self._permits.get(shard)
+        return permit is not None and self._clock.monotonic() < permit.until
+
     def used(self, shard: int) -> None:
-        self._send(PermitUsed(shard=shard))
+        self._permits.pop(shard, None)
+        message = PermitUsed(shard=shard, at=self._clock.monotonic())
+        if self.connected:
+            self._send(message)
+        else:
+            self._untold.append(message)
 
     def returned(self, shard: int) -> None:
+        self._permits.pop(shard, None)
         self._send(PermitReturned(shard=shard))
 
     # --- the connection ---
@@ -123,6 +137,9 @@ class ControlLink:
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._send(self._report())
+        for used in self._untold:
+            self._send(used)
+        self._untold.clear()
         for shard in self._waiting:
             self._send(PermitRequest(shard=shard))
         self._gate.control_connected(self._send)
@@ -148,7 +165,7 @@ class ControlLink:
         if isinstance(message, Assignment):
             self._on_assignment(message)
         elif isinstance(message, Permit):
-            self._granted(message.shard)
+            self._granted(message)
         elif isinstance(message, PermitDenied):
             self.denials[message.shard] = message.reason
             loop = asyncio.get_running_loop()
@@ -158,12 +175,13 @@ class ControlLink:
         elif isinstance(message, Rejected):
             raise ProtocolError(f"CONTROL refused this cluster: {message.reason}")
 
-    def _granted(self, shard: int) -> None:
-        future = self._waiting.get(shard)
+    def _granted(self, permit: Permit) -> None:
+        future = self._waiting.pop(permit.shard, None)
         if future is None or future.done():
-            self.returned(shard)
+            self._send(PermitReturned(shard=permit.shard))
         else:
-            future.set_result(None)
+            self._permits[permit.shard] = permit
+            future.set_result(permit)
 
     def _ask_again(self, shard: int) -> None:
         if shard in self._waiting:

@@ -13,17 +13,20 @@ import msgspec
 
 from discluster.clock import Clock
 from discluster.cluster.control import ControlLink
+from discluster.cluster.flushing import Flushing
 from discluster.cluster.gate import ClusterGate
 from discluster.cluster.handlers import PacketHandler
 from discluster.cluster.progress import ProgressWatch
 from discluster.cluster.reconcile import Running, decide
 from discluster.cluster.sending import ShardCommands
+from discluster.errors import StateError
 from discluster.gateway.identity import Identity
 from discluster.gateway.shard import Shard
 from discluster.gateway.sockets import Transport
 from discluster.messages import Assignment, ClusterReport, Held, ShardView
 from discluster.notify import Notifier
 from discluster.sessions import SessionFile, SessionSlot
+from discluster.stays import ShardKey
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class ClusterDaemon:
         rng: random.Random,
         notifier: Notifier,
         stall_limit: float,
+        unacknowledged: int,
+        flush_limit: float,
     ) -> None:
         self._cluster = cluster
         self._assignment_file = directory / "assignment.json"
@@ -65,13 +70,15 @@ class ClusterDaemon:
         self._handler = handler
         self._handler_name = handler_name
         self._sessions = sessions
-        if sessions.complaint is not None:
-            log.error("%s", sessions.complaint)
+        for complaint in sessions.complaints:
+            log.error("%s", complaint, extra={"CLUSTER": cluster})
         self._transport = transport
         self._clock = clock
         self._rng = rng
         self._notifier = notifier
         self._progress = ProgressWatch(limit=stall_limit)
+        self._unacknowledged = unacknowledged
+        self._flushing = Flushing(handler=handler, limit=flush_limit, clock=clock)
         self._began = clock.monotonic()
         self._hosted: dict[int, _Hosted] = {}
         self._assignment: Assignment | None = None
@@ -108,10 +115,6 @@ class ClusterDaemon:
         """Runs until ``stop`` is set, then closes every shard with its session kept."""
         await self._handler.start(self._cluster, self._commands())
         self._assignment = self._stored_assignment()
-        if self._assignment is not None:
-            self._sessions.release_all_but(
-                frozenset(self._assignment.shards), self._assignment.shard_count
-            )
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(self._control.run()),
@@ -164,16 +167,24 @@ class ClusterDaemon:
         self._sentence = decision.sentence
         if decision.open or decision.close:
             self._control.report_soon()
-        for hosted in self._hosted.values():
+        for number, hosted in self._hosted.items():
             if (guilds := hosted.shard.view().guilds) is not None:
                 hosted.slot.note_guilds(guilds)
+            entered = self._assignment.entered.get(number) if self._assignment else None
+            if entered is not None and hosted.running.state == "open":
+                # What runs is the newest stay, also where CONTROL lost its record and stamps anew.
+                hosted.slot.stamp(entered)
         self._notifier.status(self._status())
 
     def _open(self, number: int, tasks: asyncio.TaskGroup) -> None:
         assignment = self._assignment
         assert assignment is not None
-        slot = self._sessions.slot(number, assignment.shard_count)
-        slot.take_over(assignment.handover.get(number))
+        try:
+            slot = self._sessions.slot(number, assignment.shard_count, self._kept_records())
+        except StateError as error:
+            log.warning("shard %d waits for others to be closed: %s", number, error)
+            return
+        slot.take_over(assignment.handover.get(number), assignment.entered.get(number, 0))
         shard = Shard(
             shard=number,
             shard_count=assignment.shard_count,
@@ -187,6 +198,7 @@ class ClusterDaemon:
             handler=self._handler.handle,
             on_change=self._control.report_soon,
             gate=self._gate,
+            unacknowledged=self._unacknowledged,
         )
         self._hosted[number] = _Hosted(
             shard,
@@ -195,24 +207,25 @@ class ClusterDaemon:
             tasks.create_task(shard.run(), name=f"shard-{number}"),
         )
 
+    def _kept_records(self) -> frozenset[ShardKey]:
+        """Whose records no other shard may get: of those that run here, and that shall."""
+        assert self._assignment is not None
+        count = self._assignment.shard_count
+        running = {(n, hosted.running.shard_count) for n, hosted in self._hosted.items()}
+        return frozenset({*running, *((number, count) for number in self._assignment.shards)})
+
     async def _close(self, number: int) -> None:
         hosted = self._hosted[number]
         await hosted.shard.stop(keep_session=True)
         await hosted.task
+        await self._flushing.flush(number)
         if self._hosted.get(number) is not hosted:
             return  # it was being closed already when the cluster was stopped
-        if self._left(number, hosted.running.shard_count):
-            hosted.slot.release()
         # Only now nothing of it can reach Discord or the handler any more.
         del self._hosted[number]
         self._gate.left(number)
         self._wake.set()
         self._control.report_soon()
-
-    def _left(self, number: int, shard_count: int) -> bool:
-        """Whether the shard, as one of so many, is not this cluster's any more."""
-        now = self._assignment
-        return now is not None and (number not in now.shards or shard_count != now.shard_count)
 
     # --- what is told ---
 

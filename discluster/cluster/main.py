@@ -86,6 +86,8 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
             rng=random.Random(),
             notifier=SystemdNotifier(),
             stall_limit=settings.stall_limit,
+            unacknowledged=settings.unacknowledged,
+            flush_limit=settings.flush_limit,
         )
         await daemon.run(stop)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from discluster.errors import NotSentError
 from discluster.gateway.commands import Command
+from discluster.gateway.events import Event
 from discluster.gateway.outbox import DEADLINE
 from discluster.gateway.shard import Shard
 
@@ -21,6 +22,11 @@ class ShardCommands:
     @property
     def shard_count(self) -> int | None:
         return self._shard_count()
+
+    def taken(self, event: Event) -> None:
+        found = self._find(event.shard)
+        if found is not None:
+            found.taken(event)
 
     async def send(self, shard: int, command: Command, *, timeout: float = DEADLINE) -> None:
         found = self._find(shard)

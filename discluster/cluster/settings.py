@@ -53,6 +53,26 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
             minimum=1,
         ),
     ] = 180.0
+    unacknowledged: Annotated[
+        int,
+        Setting(
+            "Events of one shard that a handler may have without having acknowledged the first of"
+            " them; after a crash they are replayed. With more, the shard is not read until some"
+            " are acknowledged",
+            unit="events",
+            minimum=1,
+        ),
+    ] = 10_000
+    flush_limit: Annotated[
+        float,
+        Setting(
+            "A handler that acknowledges later gets this long to do so when a shard leaves or the"
+            " cluster stops; what is left is replayed",
+            unit="seconds",
+            minimum=0.1,
+            maximum=15,
+        ),
+    ] = 5.0
     state_directory: StateDirectory = "/var/lib/discluster"
     runtime_directory: RuntimeDirectory = "/run/discluster"
     log_level: LogLevel = "info"

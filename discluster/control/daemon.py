@@ -10,9 +10,12 @@ from typing import Any, Final
 from discluster import __version__
 from discluster.clock import Clock
 from discluster.console import HostStatus
+from discluster.control.checkpointing import Checkpointing
 from discluster.control.clusters import ClusterConnection, ClusterHub
+from discluster.control.farewell import Farewell
 from discluster.control.jobs import Jobs
 from discluster.control.link import MasterLink
+from discluster.control.mastertime import MasterTime
 from discluster.control.permits import PermitDesk
 from discluster.control.pushes import read_push
 from discluster.control.reconcile import Assign, Observed, Settle, Step, decide
@@ -23,6 +26,7 @@ from discluster.control.supervisor import Supervisor, UnitView
 from discluster.errors import DisclusterError, SupervisorError
 from discluster.messages import (
     PROTOCOL,
+    Allowance,
     Clearance,
     ClearanceCase,
     ClusterReport,
@@ -48,7 +52,6 @@ _PASS_AT_LEAST_EVERY: Final = 5.0
 _PASS_AT_MOST_EVERY: Final = 0.05
 _PASS_HANGS_AFTER: Final = 60.0
 _REPORT_PAUSE: Final = 0.2
-_GOODBYE_PATIENCE: Final = 2.0
 
 
 class ControlDaemon:
@@ -63,12 +66,17 @@ class ControlDaemon:
         permits: PermitDesk,
         clock: Clock,
         notifier: Notifier,
+        checkpoint_interval: float,
     ) -> None:
         self._host = host
         self._store = store
         self._supervisor = supervisor
         self._permits = permits
         self._standing = Standing(clock=clock)
+        self._farewell = Farewell(supervisor)
+        self._checkpointing = Checkpointing(
+            read=store.read_stays, clock=clock, interval=checkpoint_interval
+        )
         self._clock = clock
         self._notifier = notifier
         self._link: MasterLink | None = None
@@ -97,6 +105,7 @@ class ControlDaemon:
             host_trouble=self._supervisor_trouble,
             sentence=self._sentence,
             rejected=self._standing.rejected,
+            leaving=self._farewell.leaving,
         )
 
     def status(self) -> HostStatus:
@@ -141,14 +150,15 @@ class ControlDaemon:
         elif isinstance(message, PermitRequest):
             self._permits.request(message.shard, cluster=connection.cluster, reply=connection.send)
         elif isinstance(message, PermitUsed):
-            self._permits.used(message.shard)
+            self._permits.used(message.shard, at=message.at)
         else:
             self._permits.returned(message.shard)
 
-    def master_connected(self) -> None:
+    def master_connected(self, time: MasterTime) -> None:
         assert self._link is not None
-        self._permits.master_connected(self._link.send)
+        self._permits.master_connected(self._link.send, time)
         self._standing.master_connected(self._link.send)
+        self._checkpointing.begin_anew()
         self._changed()
 
     def master_lost(self) -> None:
@@ -159,7 +169,7 @@ class ControlDaemon:
     def master_said(self, message: MasterToControl) -> None:
         if isinstance(message, PlanPush):
             self._take_plan(message)
-        elif isinstance(message, (Permit, PermitDenied)):
+        elif isinstance(message, (Permit, PermitDenied, Allowance)):
             self._permits.answer(message)
         elif isinstance(message, (Clearance, Halt)):
             self._standing.master_said(message)
@@ -191,7 +201,7 @@ class ControlDaemon:
                     self._feed_watchdog(),
                 ]
                 if link is not None:
-                    parts.append(link.run())
+                    parts += [link.run(), self._checkpoint_forever(link)]
                 else:
                     self._standing.without_master()
                 running = [tasks.create_task(part) for part in parts]
@@ -207,15 +217,12 @@ class ControlDaemon:
 
     async def _leave(self) -> None:
         self._notifier.stopping()
-        if not self._supervisor.clusters_outlive_control:
-            # No goodbye: it tells MASTER that the clusters run on.
-            log.info("stopping, and the clusters with it")
-        elif self._link is None or not self._link.connected:
-            log.info("stopping; MASTER is away; the clusters run on")
-        elif await self._link.say_goodbye(_GOODBYE_PATIENCE):
-            log.info("stopping; MASTER knows that this host is unattended; the clusters run on")
-        else:
-            log.warning("stopping; MASTER did not acknowledge it; the clusters run on")
+        await self._farewell.begin()
+        self._wake.set()
+        if self._link is not None:
+            # Before the goodbye, so that MASTER knows how it is meant.
+            self._link.send(self.report())
+        log.info("stopping; %s", await self._farewell.take_leave(self._link))
 
     async def _reconcile_forever(self) -> None:
         while True:
@@ -231,6 +238,7 @@ class ControlDaemon:
         settled, came = self._jobs.unsettled, self._standing.unsettled
         try:
             self._units = dict(await self._supervisor.units())
+            await self._farewell.look()
             self._supervisor_trouble = None
             self._jobs.settle(settled)
         except SupervisorError as error:
@@ -238,7 +246,8 @@ class ControlDaemon:
             self._supervisor_trouble = error.render()
             self._say(f"cannot see the clusters: {error.render()}")
             return
-        decision = decide(self._plan, self._observed())
+        observed = self._observed()
+        decision = self._farewell.confine(decide(self._plan, observed), self._plan, observed)
         for step in decision.steps:
             self._take(step)
         self._say(decision.sentence)
@@ -249,12 +258,11 @@ class ControlDaemon:
         self._report_due.set()
 
     def _observed(self) -> Observed:
-        counts = {c: held.assignment.shard_count for c, held in self._held.items()}
         return Observed(
             units=self._units,
             reports=self._reports,
             held=self._held,
-            sessions=self._store.sessions(counts),
+            stays=self._store.stays(self._held.keys()),
             busy=self._jobs.busy,
         )
 
@@ -309,6 +317,13 @@ class ControlDaemon:
         self._permits.block(self._standing.reason is not None)
 
     # --- reporting ---
+
+    async def _checkpoint_forever(self, link: MasterLink) -> None:
+        await self._checkpointing.run(
+            link,
+            shard_count=lambda: self._plan.shard_count if self._plan else 0,
+            clusters=lambda: set(self._held),
+        )
 
     def _changed(self) -> None:
         self._wake.set()

@@ -83,6 +83,10 @@ class EmbeddedSupervisor:
     async def units(self) -> Mapping[int, UnitView]:
         return {cluster: unit.view() for cluster, unit in self._units.items()}
 
+    async def going_down(self) -> bool:
+        """Never: whoever shuts this machine down stops CONTROL, and does not tell why."""
+        return False
+
     async def start(self, cluster: int) -> None:
         await self._unit(cluster).start()
 

@@ -6,7 +6,6 @@ clusters depends on this connection.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
@@ -17,6 +16,7 @@ import aiohttp
 
 from discluster.clock import Clock
 from discluster.control.identity import explain_connection_error
+from discluster.control.mastertime import MasterTime
 from discluster.errors import DisclusterError, ProtocolError, RefusedError, UnavailableError
 from discluster.messages import (
     Goodbye,
@@ -48,7 +48,7 @@ class MasterLink:
         url: Callable[[], str],
         ssl_context: Callable[[], ssl.SSLContext],
         hello: Callable[[], Hello],
-        on_connected: Callable[[], None],
+        on_connected: Callable[[MasterTime], None],
         on_lost: Callable[[], None],
         on_message: Callable[[MasterToControl], None],
         clock: Clock,
@@ -69,8 +69,10 @@ class MasterLink:
         self._connect_timeout = connect_timeout
         self._longest_pause = longest_pause
         self._queue: asyncio.Queue[Message] | None = None
-        self._goodbye = asyncio.Event()
+        self._parting: asyncio.Future[bool] | None = None
         self._last_heard = 0.0
+        self._time: MasterTime | None = None
+        self._pings: dict[int, float] = {}
         self.state = "not reached yet"
 
     @property
@@ -83,14 +85,18 @@ class MasterLink:
             self._queue.put_nowait(message)
 
     async def say_goodbye(self, patience: float) -> bool:
-        """Tells MASTER that CONTROL stops in an orderly way; True if MASTER acknowledged it."""
+        """Tells MASTER that CONTROL stops in an orderly way; True if MASTER acknowledged it within
+        ``patience`` seconds. Not waited for any longer once the connection is lost.
+        """
         if self._queue is None:
             return False
+        self._parting = asyncio.get_running_loop().create_future()
         self.send(Goodbye())
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(patience):
-                await self._goodbye.wait()
-        return self._goodbye.is_set()
+                return await self._parting
+        except TimeoutError:
+            return False
 
     async def run(self) -> None:
         """Connects, and connects again, until cancelled."""
@@ -138,7 +144,8 @@ class MasterLink:
             raise explain_connection_error(self._url, error) from None
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        await socket.send_bytes(encode(self._hello()))
+        hello, asked = encode(self._hello()), self._clock.monotonic()
+        await socket.send_bytes(hello)
         async with asyncio.timeout(self._connect_timeout):
             welcome = await self._receive(socket)
         if isinstance(welcome, Rejected):
@@ -146,11 +153,13 @@ class MasterLink:
         if not isinstance(welcome, Welcome):
             raise ProtocolError("MASTER did not greet")
         self._queue = asyncio.Queue()
-        self._last_heard = self._clock.monotonic()
+        self._last_heard = now = self._clock.monotonic()
+        self._time = MasterTime(asked=asked, told=welcome.now, heard=now)
+        self._pings.clear()
         self.state = "connected"
         log.info("connected to MASTER at %s", self._url)
         try:
-            self._on_connected()
+            self._on_connected(self._time)
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
                     tasks.create_task(self._write(socket, self._queue)),
@@ -164,19 +173,31 @@ class MasterLink:
             raise self._explain(_first(group)) from None
         finally:
             self._queue = None
+            self._part(acknowledged=False)
             self._on_lost()
+
+    def _part(self, *, acknowledged: bool) -> None:
+        if self._parting is not None and not self._parting.done():
+            self._parting.set_result(acknowledged)
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while (message := await self._receive(socket)) is not None:
             self._last_heard = self._clock.monotonic()
             if isinstance(message, Ping):
                 self.send(Pong(number=message.number))
+            elif isinstance(message, Pong):
+                self._learn_time(message)
             elif isinstance(message, GoodbyeSeen):
-                self._goodbye.set()
+                self._part(acknowledged=True)
             elif isinstance(message, Rejected):
                 raise RefusedError(f"MASTER ended the connection: {message.reason}")
-            elif not isinstance(message, (Pong, Welcome)):
+            elif not isinstance(message, Welcome):
                 self._on_message(message)
+
+    def _learn_time(self, pong: Pong) -> None:
+        asked = self._pings.pop(pong.number, None)
+        if asked is not None and pong.now is not None and self._time is not None:
+            self._time.learn(asked=asked, told=pong.now, heard=self._last_heard)
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> MasterToControl | None:
         received = await socket.receive()
@@ -201,12 +222,14 @@ class MasterLink:
     async def _ping(self, socket: aiohttp.ClientWebSocketResponse, welcome: Welcome) -> None:
         number = 0
         while True:
+            # At once: the greeting, for which MASTER had to read a report, tells its time badly.
+            number += 1
+            self._pings[number] = self._clock.monotonic()
+            self.send(Ping(number=number))
             await self._clock.sleep(welcome.ping_interval)
             silence = self._clock.monotonic() - self._last_heard
             if silence > welcome.lease:
                 raise UnavailableError(f"MASTER has been silent for {silence:.0f} s")
-            number += 1
-            self.send(Ping(number=number))
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from discluster import __version__, documents, logs
 from discluster.clock import SystemClock
+from discluster.control.allowance import Purse, ShareFile
 from discluster.control.clusters import ClusterHub, allowed_users
 from discluster.control.daemon import ControlDaemon
 from discluster.control.embedded import EmbeddedSupervisor
@@ -94,7 +95,12 @@ async def _serve(
 ) -> None:
     clock, rng = SystemClock(), random.Random()
     notifier = SystemdNotifier()
-    permits = PermitDesk(clock=clock, interval=settings.identify_interval)
+    share = ShareFile(settings.own_state / "identify.json")
+    permits = PermitDesk(
+        clock=clock,
+        interval=settings.identify_interval,
+        purse=Purse(share.load(), save=share.save, clock=clock),
+    )
     daemon = ControlDaemon(
         host=host,
         store=ControlStore(own=settings.own_state, clusters=settings.clusters_state),
@@ -102,6 +108,7 @@ async def _serve(
         permits=permits,
         clock=clock,
         notifier=notifier,
+        checkpoint_interval=settings.checkpoint_interval,
     )
     hub = ClusterHub(
         path=settings.socket,

@@ -12,7 +12,8 @@ import msgspec
 
 from discluster.control.supervisor import UnitView
 from discluster.messages import Assignment, ClusterReport, Held
-from discluster.plan import HostPlan, Session
+from discluster.plan import HostPlan
+from discluster.stays import ShardKey, Stay, newest
 
 INACTIVE = UnitView(state="inactive")
 
@@ -20,14 +21,14 @@ INACTIVE = UnitView(state="inactive")
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that CONTROL knows about its host at one instant.
 
-    ``reports``: of the clusters that are connected. ``sessions``: of each cluster's session file.
+    ``reports``: of the clusters that are connected. ``stays``: in each cluster's session file.
     ``busy``: clusters with a start or stop under way.
     """
 
     units: Mapping[int, UnitView]
     reports: Mapping[int, ClusterReport] = {}
     held: Mapping[int, Held] = {}
-    sessions: Mapping[int, Mapping[int, Session]] = {}
+    stays: Mapping[int, Mapping[ShardKey, Stay]] = {}
     busy: frozenset[int] = frozenset()
 
     def unit(self, cluster: int) -> UnitView:
@@ -64,32 +65,27 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         """All that are known here by anybody."""
         return frozenset({*self.units, *self.held, *self.reports, *self.busy})
 
-    def session_here(self, shard: int) -> Session | None:
-        """The newest session of ``shard`` that this host knows.
-
-        It is with the cluster that has the shard, or had it last. Sequences tell nothing about
-        that: a session that was begun later starts at 1 again.
+    def last_stay(self, shard: int, shard_count: int) -> Stay | None:
+        """The newest stay on this host of ``shard``, as one of so many: in the cluster that has it,
+        or had it last. If that never took the shard, with what the shard was handed.
         """
-        last = self._last_with(shard)
-        if last is not None:
-            return self._session_of(shard, last)
-        found = [sessions[shard] for sessions in self.sessions.values() if shard in sessions]
-        return max(found, key=lambda session: session.seq, default=None)
-
-    def _last_with(self, shard: int) -> int | None:
-        for cluster, held in self.held.items():
-            if shard in held.assignment.shards or shard in held.leaving:
-                return cluster
-        return next((c for c, held in self.held.items() if shard in held.left), None)
-
-    def _session_of(self, shard: int, cluster: int) -> Session | None:
-        """From the cluster's file, or what was handed to it if it never took that."""
-        stored = self.sessions.get(cluster, {}).get(shard)
-        given = self.held[cluster].assignment.handover.get(shard)
-        if stored is None or given is None:
-            return stored or given
-        same = stored.session_id == given.session_id
-        return given if same and given.seq > stored.seq else stored
+        key = (shard, shard_count)
+        stamps = {
+            (held.assignment.entered.get(shard, 0), shard not in held.left, cluster)
+            for cluster, held in self.held.items()
+            if held.assignment.shard_count == shard_count
+            and (shard in held.assignment.shards or shard in (*held.leaving, *held.left))
+        }
+        if not stamps:
+            # Our records were damaged, or it left long ago.
+            found = [stays[key] for stays in self.stays.values() if key in stays]
+            return max(found, key=lambda stay: stay.entered, default=None)
+        entered, _, cluster = max(stamps)
+        stored = self.stays.get(cluster, {}).get(key)
+        if stored is not None and stored.entered >= entered:
+            return stored
+        handed = self.held[cluster].assignment.handover.get(shard)
+        return Stay(entered=entered, session=newest(stored, handed, entered))
 
 
 class Assign(msgspec.Struct, frozen=True, tag=True):
@@ -161,7 +157,7 @@ def _settle(cluster: int, observed: Observed) -> Iterable[Step]:
     }
     left = ({*held.left, *held.leaving} - {*leaving}) - assigned
     if leaving != held.leaving or left != {*held.left}:
-        yield Settle(Held(assignment=held.assignment, leaving=leaving, left=tuple(sorted(left))))
+        yield Settle(msgspec.structs.replace(held, leaving=leaving, left=tuple(sorted(left))))
 
 
 def _still_leaving(cluster: int, held: Held, observed: Observed) -> tuple[int, ...]:
@@ -186,7 +182,7 @@ def _away_with(cluster: int, observed: Observed) -> Iterable[Step]:
             held.assignment, generation=held.assignment.generation + 1, shards=()
         )
         leaving = tuple(sorted(observed.claims(cluster)))
-        yield Assign(Held(assignment=nothing, leaving=leaving, left=held.left))
+        yield Assign(msgspec.structs.replace(held, assignment=nothing, leaving=leaving))
 
 
 def _towards(
@@ -201,10 +197,25 @@ def _towards(
     # A cluster follows no assignment older than its own, as after our record of it was damaged.
     ahead = held and report and report.generation > held.assignment.generation
     if held is None or ahead or _differs(held.assignment, plan, shards):
-        yield Assign(_next_held(plan, cluster, shards, observed))
-    unit = observed.unit(cluster)
-    if shards and unit.state == "inactive":
+        yield Assign(held := _next_held(plan, cluster, shards, observed))
+    yield from _towards_run(plan.clusters[cluster].run, held, observed.unit(cluster))
+
+
+def _towards_run(run: int, held: Held, unit: UnitView) -> Iterable[Step]:
+    """A cluster that runs, or failed, under an older run than ``run`` is started anew. A plan with
+    a lower one was made by a MASTER that lost its files, and asks for nothing.
+
+    The run is stored before the start: after a CONTROL that was killed in between, the cluster is
+    started once. An unknown one, as after our record was damaged, is 0: rather a restart too many
+    than one that is reported and was none.
+    """
+    cluster, anew = held.assignment.cluster, held.run < run
+    if held.assignment.shards and (unit.state == "inactive" or (unit.state == "failed" and anew)):
+        if anew:
+            yield Assign(msgspec.structs.replace(held, run=run))
         yield Start(cluster)
+    elif unit.may_run and anew:
+        yield Stop(cluster)
 
 
 def _differs(assignment: Assignment, plan: HostPlan, shards: tuple[int, ...]) -> bool:
@@ -216,59 +227,44 @@ def _differs(assignment: Assignment, plan: HostPlan, shards: tuple[int, ...]) ->
 
 
 def _next_held(plan: HostPlan, cluster: int, shards: tuple[int, ...], observed: Observed) -> Held:
-    before = observed.held.get(cluster)
-    kept = set(before.assignment.shards) if before else set()
-    handover = {}
-    for shard in shards:
-        if shard not in kept:
-            if session := _session_for(shard, plan, observed):
-                handover[shard] = session
-        elif before and shard in before.assignment.handover:
-            # The cluster may not have seen it yet; its own file wins if it has.
-            handover[shard] = before.assignment.handover[shard]
-    leaving = observed.claims(cluster) - set(shards)
-    left = [shard for shard in (before.left if before else ()) if shard not in shards]
-    for shard in (*leaving, *left):
-        # If the cluster never took it, this is the only place where it is.
-        if before and shard in before.assignment.handover:
-            handover[shard] = before.assignment.handover[shard]
-    report = observed.reports.get(cluster)
-    newest = max(before.assignment.generation if before else 0, report.generation if report else 0)
+    before, report = observed.held.get(cluster), observed.reports.get(cluster)
+    # Shards of another count are others: nothing about them is carried on.
+    last = before.assignment if before else None
+    last = last if last and last.shard_count == plan.shard_count else None
+    leaving = tuple(sorted(observed.claims(cluster) - set(shards)))
+    left = tuple(s for s in (before.left if before and last else ()) if s not in shards)
+    stayed = {*(last.shards if last else ())}.intersection(shards) | {*leaving, *left}
+    entered = {s: e for s, e in (last.entered if last else {}).items() if s in stayed}
+    handover = {s: x for s, x in (last.handover if last else {}).items() if s in stayed}
+    for shard in (s for s in shards if s not in stayed):
+        entered[shard] = plan.generation
+        here = observed.last_stay(shard, plan.shard_count)
+        session = newest(here, plan.handover.get(shard), plan.since.get(shard, 1))
+        handover |= {shard: session} if session else {}
+    newest_known = max(
+        before.assignment.generation if before else 0, report.generation if report else 0
+    )
     assignment = Assignment(
         cluster=cluster,
-        generation=newest + 1,
+        generation=newest_known + 1,
         shard_count=plan.shard_count,
         gateway_url=plan.gateway_url,
         shards=shards,
+        entered=entered,
         handover=handover,
     )
-    return Held(
-        assignment=assignment,
-        leaving=tuple(sorted(leaving)),
-        left=tuple(left),
-    )
-
-
-def _session_for(shard: int, plan: HostPlan, observed: Observed) -> Session | None:
-    """The newest known session of a shard that is newly assigned.
-
-    What the plan hands over comes from the host that had the shard last; a session in a file here
-    is newer only if it is the same session further on, or if the plan hands over nothing.
-    """
-    here = observed.session_here(shard)
-    given = plan.handover.get(shard)
-    if given is None or here is None:
-        return given or here
-    if here.session_id == given.session_id:
-        return max(given, here, key=lambda session: session.seq)
-    return given
+    run = before.run if before else 0
+    return Held(assignment=assignment, leaving=leaving, left=left, run=run)
 
 
 def _sentence(plan: HostPlan, observed: Observed, steps: list[Step]) -> str:
     told = []
     if started := [step.cluster for step in steps if isinstance(step, Start)]:
         told.append(f"starting {_clusters(started)}")
-    if stopped := [step.cluster for step in steps if isinstance(step, Stop)]:
+    stopped = {step.cluster for step in steps if isinstance(step, Stop)}
+    if anew := stopped & plan.clusters.keys():
+        told.append(f"stopping {_clusters(anew)} to start anew")
+    if stopped := stopped - plan.clusters.keys():
         told.append(f"stopping {_clusters(stopped)}")
     if assigned := [step.held.assignment for step in steps if isinstance(step, Assign)]:
         shards = sum(len(assignment.shards) for assignment in assigned)

@@ -7,7 +7,8 @@ from discluster import __version__
 from discluster.console import HostStatus
 from discluster.control.reconcile import Observed
 from discluster.messages import ClusterView, HostReport
-from discluster.plan import HostPlan, Session
+from discluster.plan import HostPlan
+from discluster.stays import Stay
 
 
 def build_report(
@@ -18,6 +19,7 @@ def build_report(
     host_trouble: str | None,
     sentence: str,
     rejected: str | None = None,
+    leaving: bool = False,
 ) -> HostReport:
     """The full snapshot for MASTER. ``troubles``: of starts and stops, by cluster."""
     numbers = {
@@ -27,14 +29,19 @@ def build_report(
         *(plan.clusters if plan else ()),
     }
     holding = observed.holding(plan)
+    left = _left(observed, holding, plan.shard_count) if plan else {}
     return HostReport(
         plan_generation=plan.generation if plan else 0,
         holding=tuple(sorted(holding)),
-        released=_released(observed, holding),
+        released={s: stay.session for s, stay in left.items() if stay.session is not None},
+        entered={s: stay.entered for s, stay in left.items()},
+        shard_count=plan.shard_count if plan else 0,
         clusters=tuple(_cluster(c, observed, troubles.get(c)) for c in sorted(numbers)),
         problems=(host_trouble,) if host_trouble else (),
         summary=sentence,
         rejected=rejected,
+        slots=plan.identify if plan else None,
+        leaving=leaving,
     )
 
 
@@ -55,20 +62,21 @@ def host_status(*, host: str, plan: HostPlan | None, report: HostReport, master:
     )
 
 
-def _released(observed: Observed, holding: frozenset[int]) -> dict[int, Session]:
-    """The newest sessions here of shards that nobody here holds. Looks into no file of a cluster
-    that let go of nothing: this is asked several times a second.
+def _left(observed: Observed, holding: frozenset[int], shard_count: int) -> dict[int, Stay]:
+    """The last stays of shards that nobody here holds. Looks into no file of a cluster that let go
+    of nothing: this is asked several times a second.
     """
     shards = {shard for held in observed.held.values() for shard in held.left}
     shards.update(*(observed.claims(cluster) for cluster in observed.held))
     shards -= holding
-    newest = ((shard, observed.session_here(shard)) for shard in sorted(shards))
-    return {shard: session for shard, session in newest if session is not None}
+    stays = ((shard, observed.last_stay(shard, shard_count)) for shard in sorted(shards))
+    return {shard: stay for shard, stay in stays if stay is not None}
 
 
 def _cluster(cluster: int, observed: Observed, trouble: str | None) -> ClusterView:
     unit = observed.unit(cluster)
     report = observed.reports.get(cluster)
+    held = observed.held.get(cluster)
     problem = trouble
     if unit.state == "failed":
         problem = f"unit failed: {unit.detail}" if unit.detail else "unit failed"
@@ -79,6 +87,7 @@ def _cluster(cluster: int, observed: Observed, trouble: str | None) -> ClusterVi
         pid=unit.pid,
         connected=report is not None,
         generation=report.generation if report else 0,
+        run=held.run if held else 0,
         uptime=report.uptime if report else None,
         restarts=unit.restarts,
         handler=report.handler if report else "",

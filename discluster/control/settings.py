@@ -54,11 +54,22 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     identify_interval: Annotated[
         float,
         Setting(
-            "Least time between two identifies of one bucket while MASTER is away; Discord wants 5",
+            "Least time between two identifies of one bucket while MASTER is away, the same on all"
+            " hosts; Discord wants 5. The clocks of the fleet may then differ by half of it, so"
+            " they should be set by NTP or the like",
             unit="seconds",
             minimum=0.1,
         ),
-    ] = 5.25
+    ] = 5.05
+    checkpoint_interval: Annotated[
+        float,
+        Setting(
+            "Pause between two checkpoints: MASTER is told how far each session of this machine is,"
+            " should the machine be lost",
+            unit="seconds",
+            minimum=0.1,
+        ),
+    ] = 3.0
     state_directory: StateDirectory = "/var/lib/discluster"
     runtime_directory: RuntimeDirectory = "/run/discluster"
     log_level: LogLevel = "info"

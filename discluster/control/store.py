@@ -8,7 +8,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,9 @@ import msgspec
 from discluster.errors import DocumentError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Held
-from discluster.plan import HostPlan, Session, host_plan_from_yaml
-from discluster.sessions import read_sessions
+from discluster.plan import HostPlan, host_plan_from_yaml
+from discluster.sessions import Reading, SessionReader
+from discluster.stays import ShardKey, Stay
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +28,38 @@ _KEEP_SESSIONS: Final = 900.0
 keeps a session for a few minutes."""
 
 
-class _SessionFiles(Mapping[int, Mapping[int, Session]]):
-    def __init__(self, directory: Path, clusters: Mapping[int, int]) -> None:
-        self._directory = directory
-        self._clusters = clusters
-        self._read: dict[int, dict[int, Session]] = {}
+class _Faults:
+    """Tells every fault of a session file once, for as long as it lasts."""
 
-    def __getitem__(self, cluster: int) -> Mapping[int, Session]:
+    def __init__(self) -> None:
+        self._told: dict[int, set[str]] = {}
+        self._doubted: dict[int, set[str]] = {}
+
+    def note(self, cluster: int, reading: Reading) -> None:
+        """A doubt about a record is told when it is still there at the next look."""
+        doubts = {*reading.doubts}
+        certain = doubts & self._doubted.get(cluster, set())
+        certain |= {reading.fault} if reading.fault else set()
+        for fault in sorted(certain - self._told.get(cluster, set())):
+            log.error("%s", fault, extra={"CLUSTER": cluster})
+        self._told[cluster], self._doubted[cluster] = certain, doubts
+
+
+class _SessionFiles(Mapping[int, Mapping[ShardKey, Stay]]):
+    """Reads each file when it is first asked for."""
+
+    def __init__(
+        self, clusters: Collection[int], read: Callable[[int], Mapping[ShardKey, Stay]]
+    ) -> None:
+        self._clusters = clusters
+        self._look = read
+        self._read: dict[int, Mapping[ShardKey, Stay]] = {}
+
+    def __getitem__(self, cluster: int) -> Mapping[ShardKey, Stay]:
+        if cluster not in self._clusters:
+            raise KeyError(cluster)
         if cluster not in self._read:
-            path = self._directory / str(cluster) / "sessions"
-            self._read[cluster] = read_sessions(path, self._clusters[cluster])
+            self._read[cluster] = self._look(cluster)
         return self._read[cluster]
 
     def __iter__(self) -> Iterator[int]:
@@ -52,6 +75,8 @@ class ControlStore:
     def __init__(self, *, own: Path, clusters: Path) -> None:
         self._plan_file = own / "plan.yaml"
         self._clusters = clusters
+        self._reader = SessionReader()
+        self._faults = _Faults()
 
     def load_plan(self) -> HostPlan | None:
         """The last good plan. A damaged file is told and treated as none: MASTER sends it anew."""
@@ -85,11 +110,17 @@ class ControlStore:
         path = self._clusters / str(held.assignment.cluster) / "assignment.json"
         write_atomically(path, msgspec.json.encode(held))
 
-    def sessions(self, clusters: Mapping[int, int]) -> Mapping[int, Mapping[int, Session]]:
-        """The sessions in the files of ``clusters`` (cluster -> shard count), dead ones too. Each
-        file is read when it is first asked for.
+    def stays(self, clusters: Collection[int]) -> Mapping[int, Mapping[ShardKey, Stay]]:
+        """What is in the session files of ``clusters``, dead ones too. Each is read when it is
+        first asked for; one that cannot be used is told once and counts as empty.
         """
-        return _SessionFiles(self._clusters, clusters)
+        return _SessionFiles(clusters, self.read_stays)
+
+    def read_stays(self, cluster: int) -> Mapping[ShardKey, Stay]:
+        """What is in the session file of one cluster now."""
+        reading = self._reader.read(self._clusters / str(cluster) / "sessions")
+        self._faults.note(cluster, reading)
+        return reading.stays
 
     def forget(self, cluster: int) -> bool:
         """Removes what is kept for a cluster that is gone, once its sessions are of no use."""

@@ -44,6 +44,10 @@ class Supervisor(Protocol):
         """All cluster units that are known here; one that is absent is inactive."""
         ...
 
+    async def going_down(self) -> bool:
+        """Whether the machine is being shut down or restarted, and so all its units stopped."""
+        ...
+
     async def start(self, cluster: int) -> None:
         """Starts the unit and waits until it is up."""
         ...

@@ -31,6 +31,9 @@ _SYSTEMD: Final = "org.freedesktop.systemd1"
 _MANAGER: Final = "org.freedesktop.systemd1.Manager"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _MANAGER_PATH: Final = "/org/freedesktop/systemd1"
+# Whatever shuts a machine down (poweroff, reboot, kexec, soft-reboot) starts this target, which all
+# units conflict with. The manager's SystemState says "starting" as long as a boot has not ended.
+_SHUTDOWN_PATH: Final = "/org/freedesktop/systemd1/unit/shutdown_2etarget"
 _IN_FLIGHT: Final = 64
 _CALL_TIMEOUT: Final = 10.0
 _STATES: Final[Mapping[str, UnitState]] = {
@@ -90,6 +93,7 @@ class SystemdSupervisor:
         self._callers = 0
         self._early: dict[str, str] = {}
         self._matched: dict[int, str] = {}
+        self._failed: frozenset[int] = frozenset()
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -122,10 +126,20 @@ class SystemdSupervisor:
         for cluster in self._matched.keys() - found.keys():
             # systemd forgot the unit; the bus allows only so many matches.
             await self._match("RemoveMatch", self._matched.pop(cluster))
+        self._failed = frozenset(c for c, (active, _, _) in found.items() if active == "failed")
         views = await asyncio.gather(*(self._view(cluster, *row) for cluster, row in found.items()))
         return dict(zip(found, views, strict=True))
 
+    async def going_down(self) -> bool:
+        """Whether shutdown.target has a job: from the word of whoever wants it to the end."""
+        job, _ = await self._property(_SHUTDOWN_PATH, "Unit", "Job")
+        return bool(job)
+
     async def start(self, cluster: int) -> None:
+        if cluster in self._failed:
+            # Or systemd, which still counts the crashes, refuses a start within their minute.
+            unit = UNIT.format(cluster)
+            await self._call(_MANAGER_PATH, _MANAGER, "ResetFailedUnit", "s", unit, about=unit)
         await self._job("StartUnit", cluster)
 
     async def stop(self, cluster: int) -> None:
@@ -145,14 +159,10 @@ class SystemdSupervisor:
 
     async def _follow(self, cluster: int, path: str) -> None:
         """Asks for this unit's signals only: a match on all units costs 15 signals a start."""
-        if cluster in self._matched:
-            return
-        rule = (
-            f"type='signal',sender='{_SYSTEMD}',path='{path}',interface='{_PROPERTIES}',"
-            f"member='PropertiesChanged',arg0='{_SYSTEMD}.Unit'"
-        )
-        await self._match("AddMatch", rule)
-        self._matched[cluster] = rule
+        if cluster not in self._matched:
+            rule = _changes_of(path)
+            await self._match("AddMatch", rule)
+            self._matched[cluster] = rule
 
     async def _property(self, path: str, interface: str, name: str) -> Any:
         (variant,) = await self._call(
@@ -250,6 +260,7 @@ class SystemdSupervisor:
             f"type='signal',sender='{_SYSTEMD}',path='{_MANAGER_PATH}',interface='{_MANAGER}',"
             "member='JobRemoved'",
         )
+        await self._match("AddMatch", _changes_of(_SHUTDOWN_PATH))
 
     async def _match(self, method: str, rule: str) -> None:
         await self._send(
@@ -307,6 +318,14 @@ class SystemdSupervisor:
                     break
             log.info("connected to the system bus again")
             self._on_change()
+
+
+def _changes_of(path: str) -> str:
+    """The match rule for a unit's changes of state and of job."""
+    return (
+        f"type='signal',sender='{_SYSTEMD}',path='{path}',interface='{_PROPERTIES}',"
+        f"member='PropertiesChanged',arg0='{_SYSTEMD}.Unit'"
+    )
 
 
 async def _discard(bus: Any) -> None:

@@ -15,7 +15,22 @@ import aiohttp
 import msgspec
 
 from discluster import console, messages
-from discluster.console import Failure, FleetStatus, HostStatus, JoinToken, PlanDiff, TokenRequest
+from discluster.console import (
+    Failure,
+    FleetStatus,
+    HostStatus,
+    IdentifyOverview,
+    JoinToken,
+    PlanDiff,
+    RestartAnswer,
+    RestartRequest,
+    ResumeAnswer,
+    ResumeRequest,
+    RollingChange,
+    RollingRequest,
+    RolloutStatus,
+    TokenRequest,
+)
 from discluster.errors import (
     ConfigurationError,
     CredentialError,
@@ -87,6 +102,34 @@ class Master:
         """A new join token."""
         body = messages.encode(request)
         return _read(JoinToken, await self._request("POST", "/v1/tokens", body))
+
+    async def identify(self) -> IdentifyOverview:
+        """Lanes, budget, guard and allowances."""
+        return _read(IdentifyOverview, await self._request("GET", "/v1/identify"))
+
+    async def resume_identify(self, request: ResumeRequest) -> ResumeAnswer:
+        """Releases the identify guard."""
+        body = messages.encode(request)
+        return _read(ResumeAnswer, await self._request("POST", "/v1/identify/resume", body))
+
+    async def rolling(self) -> RolloutStatus:
+        """Where the last rolling restart stands."""
+        return _read(RolloutStatus, await self._request("GET", "/v1/rolling"))
+
+    async def begin_rolling(self, request: RollingRequest) -> RolloutStatus:
+        """Begins a rolling restart."""
+        body = messages.encode(request)
+        return _read(RolloutStatus, await self._request("POST", "/v1/rolling", body))
+
+    async def change_rolling(self, change: RollingChange) -> RolloutStatus:
+        """Pauses, continues or aborts it."""
+        body = messages.encode(change)
+        return _read(RolloutStatus, await self._request("POST", "/v1/rolling/change", body))
+
+    async def restart(self, request: RestartRequest) -> RestartAnswer:
+        """Restarts clusters now."""
+        body = messages.encode(request)
+        return _read(RestartAnswer, await self._request("POST", "/v1/restart", body))
 
     async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         try:

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from discluster import messages
 from discluster.clock import Clock
-from discluster.console import FleetStatus, HostStatus, TokenRequest
-from discluster.ctl import problems, render, words
+from discluster.console import FleetStatus, HostStatus, ResumeRequest, TokenRequest
+from discluster.ctl import identify, problems, render, words
 from discluster.ctl.client import Master, control_status
 from discluster.ctl.screen import Screen
 from discluster.errors import UnavailableError
@@ -137,6 +137,26 @@ async def plan_diff(context: Context) -> int:
     """``disclusterctl plan diff``."""
     diff = await context.master.diff()
     context.screen.show(render.diff(diff, width=context.screen.width))
+    return WELL
+
+
+async def identify_status(context: Context, *, json: bool) -> int:
+    """``disclusterctl identify status``. Returns 3 while the guard or the budget stops anybody."""
+    overview = await context.master.identify()
+    if json:
+        encoded = msgspec.json.format(messages.encode(overview), indent=2)
+        context.screen.text(encoded.decode() + "\n")
+    else:
+        context.screen.show(identify.rendered(overview, width=context.screen.width))
+    return NOT_WELL if overview.identify.blocked or overview.identify.stopped else WELL
+
+
+async def identify_resume(context: Context, *, shards: list[int] | None, reserve: bool) -> int:
+    """``disclusterctl identify resume``."""
+    wanted = ResumeRequest(shards=None if shards is None else tuple(shards), reserve=reserve)
+    answer = await context.master.resume_identify(wanted)
+    for sentence in answer.done or ("The guard held back nothing of that; nothing was changed.",):
+        context.screen.text(words.clean(sentence) + "\n")
     return WELL
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, get_args
 
 from discluster import __version__
+from discluster.ctl import restart_options
 from discluster.errors import DisclusterError
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ _STATUS_EPILOG: Final = (
     " neither answers. 0 after Ctrl-C with --watch."
 )
 
+_RESUME_EPILOG: Final = (
+    "Mend first what ended the sessions: a shard that goes on identifying is stopped again. Exit"
+    " status: 0 if something was released or nothing was held back, 69 if MASTER does not answer."
+)
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, also the source of the manual page."""
@@ -58,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "hosts", _hosts, "the machines of the fleet as a table")
     _add_plan(commands)
     _add_token(commands)
+    _add_restart(commands)
+    _add_identify(commands)
     return parser
 
 
@@ -210,6 +218,35 @@ def _add_token(commands: Any) -> None:
     )
 
 
+def _add_restart(commands: Any) -> None:
+    text = "restart clusters: some now, or all a few at a time; their shards resume"
+    restart = _add(commands, "restart", _restart, text, epilog=restart_options.EPILOG)
+    restart_options.add(restart, duration=_duration)
+
+
+def _add_identify(commands: Any) -> None:
+    text = "who may start sessions, how many are left today, and what the guard holds back"
+    group = commands.add_parser("identify", help=text, description=f"Shows {text}.")
+    inner = group.add_subparsers(metavar="COMMAND", required=True)
+    status = _add(inner, "status", _identify_status, "lanes, budget, guard and who waits")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    resume = _add(
+        inner, "resume", _identify_resume, "let go what the guard holds back", epilog=_RESUME_EPILOG
+    )
+    resume.add_argument(
+        "--shard",
+        type=int,
+        action="append",
+        metavar="N",
+        help="only this shard; can be given several times. Without it all, and the whole fleet",
+    )
+    resume.add_argument(
+        "--reserve",
+        action="store_true",
+        help="let the reserve of the daily budget be spent, too, until the next reset",
+    )
+
+
 def _duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,9}) ?(s|min|m|h|d)?", text)
     if not match or not int(match[1]):
@@ -265,6 +302,43 @@ async def _plan_diff(context: "Context", options: argparse.Namespace) -> int:
     from discluster.ctl import commands
 
     return await commands.plan_diff(context)
+
+
+async def _restart(context: "Context", options: argparse.Namespace) -> int:
+    from discluster.console import RollingRequest
+    from discluster.ctl import restart
+
+    if fault := restart_options.complaint(options):
+        options.complain(fault)
+    at_a_time, timeout = options.at_a_time, options.timeout
+    if not options.rolling:
+        clusters = sorted({int(name) for name in options.what})
+        return await restart.at_once(context, clusters, timeout=timeout or 120.0)
+    if options.change == "continue":
+        return await restart.carry_on(context, at_a_time=at_a_time, timeout=timeout)
+    if options.change:
+        change = restart.pause if options.change == "pause" else restart.abort
+        return await change(context)
+    request = RollingRequest(
+        hosts=tuple(options.what),
+        at_a_time=at_a_time or 2,
+        timeout=timeout or 120.0,
+        force=options.force,
+        dry_run=options.dry_run,
+    )
+    return await restart.rolling(context, request)
+
+
+async def _identify_status(context: "Context", options: argparse.Namespace) -> int:
+    from discluster.ctl import commands
+
+    return await commands.identify_status(context, json=options.json)
+
+
+async def _identify_resume(context: "Context", options: argparse.Namespace) -> int:
+    from discluster.ctl import commands
+
+    return await commands.identify_resume(context, shards=options.shard, reserve=options.reserve)
 
 
 async def _token_create(context: "Context", options: argparse.Namespace) -> int:

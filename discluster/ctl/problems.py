@@ -99,22 +99,28 @@ def _clusters(host: HostStatus, told: set[int | None]) -> Iterator[_Sign]:
         trouble = Trouble(
             severity="error" if failed else "warning",
             text=f"{which}: {reason}" if reason else which,
-            hint=f"on {host.host}: journalctl -u discluster-cluster@{numbers[0]}",
+            hint=f"on {host.host}: journalctl -u discluster-cluster@{numbers[0]}"
+            + (f"; once mended: disclusterctl restart {_listed(numbers)}" if failed else ""),
             host=host.host,
         )
         yield _Sign(trouble, trouble.text)
+
+
+def _listed(clusters: Sequence[int]) -> str:
+    shown = " ".join(map(str, clusters[:8]))
+    return shown if len(clusters) <= 8 else f"{shown} ..."
 
 
 def _shards(shards: Iterable[ShardView]) -> Iterator[_Sign]:
     """One sign for all shards, of whatever host, that have the same reason.
 
     Only of states that something led to: a shard that waits for its turn also says why, but
-    nothing is wrong with it.
+    nothing is wrong with it. One that is ready has a problem when its handler does not keep up.
     """
     alike: dict[tuple[bool, int | None, str], list[int]] = defaultdict(list)
     for shard in shards:
         fatal = shard.state == "fatal"
-        if fatal or (shard.state in ("backoff", "held") and shard.problem):
+        if fatal or (shard.state in ("backoff", "held", "ready") and shard.problem):
             alike[fatal, shard.fatal, shard.problem or ""].append(shard.shard)
     for (fatal, code, reason), numbers in alike.items():
         yield _shard_sign(words.named("shard", numbers), fatal, code, reason)

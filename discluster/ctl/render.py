@@ -175,7 +175,8 @@ def _identify(lanes: IdentifyStatus, troubles: Iterable[Trouble]) -> str:
     parts = [f"{lanes.max_concurrency:,} at a time", f"{lanes.waiting or 'none'} waiting"]
     if lanes.remaining is not None:
         total = "" if lanes.total is None else f" of {lanes.total:,}"
-        parts.append(f"{lanes.remaining:,}{total} left")
+        kept = f" ({min(lanes.reserve, lanes.remaining):,} the reserve)" if lanes.reserve else ""
+        parts.append(f"{lanes.remaining:,}{total} left{kept}")
     if lanes.reset_after is not None:
         parts.append(f"refilled in {words.duration(lanes.reset_after)}")
     return ", ".join(parts)

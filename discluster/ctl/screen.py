@@ -67,6 +67,15 @@ class Screen:
         with Live(console=self._console, screen=True, auto_refresh=False) as live:
             yield lambda renderable: live.update(Cropped(renderable), refresh=True)
 
+    @contextmanager
+    def updating(self) -> Iterator[Show | None]:
+        """A function that draws in place and leaves nothing behind; None in a file or pipe."""
+        if not self._is_live():
+            yield None
+            return
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            yield lambda renderable: live.update(renderable, refresh=True)
+
     def _is_live(self) -> bool:
         return self._console.is_terminal and not self._console.is_dumb_terminal
 

@@ -25,6 +25,7 @@ _HOST_STYLES: Final[Mapping[str, str]] = {
     "silent": BAD,
     "expected": UNDERWAY,
     "unattended": UNDERWAY,
+    "down": FAINT,
 }
 _UNIT_STYLES: Final[Mapping[str, str]] = {"failed": BAD, "active": ""}
 _SHARD_STYLES: Final[Mapping[str, str]] = {"fatal": BAD, "ready": ""}

@@ -93,6 +93,7 @@ def progress(status: FleetStatus) -> str:
         silent=sum(host.shards_planned for host in silent),
         silent_hosts=len(silent),
         shards=_shards(heard),
+        blocked=status.identify.blocked,
     )
 
 
@@ -120,6 +121,7 @@ def _sentence(
     silent: int,
     silent_hosts: int,
     shards: list[ShardView],
+    blocked: str | None = None,
 ) -> str:
     if not total:
         return "No shards are planned"
@@ -129,7 +131,7 @@ def _sentence(
     rest = max(0, total - ready - seen.total() - unplaced)
     on_silent = min(rest, silent)
     parts = [
-        f"{number:,} {phrases[0 if number == 1 else 1]}"
+        f"{number:,} {_phrase(state, phrases[0 if number == 1 else 1], blocked)}"
         for state, phrases in _WAITING_FOR.items()
         if (number := seen[state])
     ]
@@ -141,3 +143,9 @@ def _sentence(
     if unplaced:
         parts.append(f"{unplaced:,} on no host yet")
     return "; ".join([head, ", ".join(parts)]) if parts else head
+
+
+def _phrase(state: ShardState, phrase: str, blocked: str | None) -> str:
+    """What shards wait for, if it is not just their turn."""
+    by_budget = blocked is not None and blocked.startswith("waiting for identify budget")
+    return clean(blocked or "") if state == "waiting" and by_budget else phrase

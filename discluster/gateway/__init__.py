@@ -7,19 +7,21 @@ is kept, its cluster decides.
 """
 
 from discluster.gateway.contracts import Permits, Sessions
-from discluster.gateway.events import Event, Handler
+from discluster.gateway.events import LATER, Event, Handler, Later
 from discluster.gateway.identity import Compression, Identity
 from discluster.gateway.shard import Shard
 from discluster.gateway.sockets import Closed, Socket, Transport
 from discluster.gateway.transport import AiohttpTransport
 
 __all__ = [
+    "LATER",
     "AiohttpTransport",
     "Closed",
     "Compression",
     "Event",
     "Handler",
     "Identity",
+    "Later",
     "Permits",
     "Sessions",
     "Shard",

@@ -62,6 +62,12 @@ class Permits(Protocol):
         """
         ...
 
+    def valid(self, shard: int) -> bool:
+        """Whether the permit that ``acquire`` got may still be used. To be asked right before the
+        IDENTIFY is written: the process may have stood still since.
+        """
+        ...
+
     def used(self, shard: int) -> None:
         """The IDENTIFY was written to the socket just now."""
         ...

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An event as it is handed over, and what takes it."""
 
+import enum
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
@@ -22,5 +24,16 @@ class Event(msgspec.Struct, gc=False):
     session_id: str
 
 
-Handler = Callable[[Event], Awaitable[None] | None]
-"""Takes an event. It is taken once the call, or the awaitable that it returns, is done."""
+class Later(enum.Enum):
+    """The type of :data:`LATER`."""
+
+    LATER = "later"
+
+
+LATER: Final = Later.LATER
+"""What a handler returns that has the event, but has not taken it yet: it will acknowledge it, or a
+later one of the same shard."""
+
+Handler = Callable[[Event], Awaitable[Later | None] | Later | None]
+"""Takes an event. It is taken once the call, or the awaitable that it returns, is done; after
+``LATER`` once it was acknowledged."""

@@ -2,7 +2,8 @@
 """Where events go, and what of the session is remembered for it.
 
 The stored sequence advances when the handler has taken an event and not before, so that whatever
-was received but not taken is replayed after the next RESUME.
+was received but not taken is replayed after a crash. A RESUME on the same run of the process begins
+after what was handed over: the handler still has what it will acknowledge later.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from typing import Final
 from discluster.gateway import urls
 from discluster.gateway.contracts import Sessions
 from discluster.gateway.envelope import Envelope
-from discluster.gateway.events import Event, Handler
+from discluster.gateway.events import LATER, Event, Handler, Later
 from discluster.gateway.guilds import GuildCount, Ready, parse_ready
+from discluster.gateway.unacknowledged import Unacknowledged
 from discluster.plan import Session
 
 NOTED: Final = frozenset(("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE"))
@@ -25,6 +27,7 @@ _SESSION_ID: Final = re.compile(r"[!-~]{1,64}")
 # Each failure is counted; a handler that fails at every event must not flood the journal.
 _FAILURES_LOGGED: Final = 10
 _FAILURES_SAMPLED: Final = 1000
+_Answer = Awaitable[Later | None]
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +35,9 @@ _log = logging.getLogger(__name__)
 class Intake:
     """The session of one shard and the handler of its events.
 
-    ``seq``: last sequence that the handler took. ``events``: dispatches received. ``failures``:
-    those at which the handler raised. ``last_event``: monotonic seconds.
+    ``seq``: last sequence that the handler took, or has and will acknowledge. ``events``:
+    dispatches received. ``failures``: those at which the handler raised. ``last_event``: monotonic
+    seconds.
     """
 
     def __init__(
@@ -44,9 +48,11 @@ class Intake:
         handler: Handler,
         note: Callable[[Envelope], None],
         wanted: Callable[[], bool],
+        unacknowledged: int,
     ) -> None:
         """``note``: told of the NOTED events before the handler is. ``wanted``: asked after a
-        handler took its time, whether to go on.
+        handler took its time, whether to go on. ``unacknowledged``: events that the handler may
+        have without having acknowledged the first of them.
         """
         self.session: Session | None = None
         self.seq: int | None = None
@@ -60,6 +66,20 @@ class Intake:
         self._handler = handler
         self._note = note
         self._wanted = wanted
+        self._later = Unacknowledged(limit=unacknowledged)
+        self._advance = sessions.advance  # or, while anything is to be acknowledged, _hold
+        self._told_of_limit = False
+
+    @property
+    def unacknowledged(self) -> int:
+        """Events that would be replayed after a crash now."""
+        return (self.seq or 0) - self._later.seqs[0] + 1 if self._later.seqs else 0
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing is handed over, in words."""
+        waits = "the handler has not acknowledged what it has; before that it gets no more"
+        return waits if self._full() else None
 
     def load(self) -> None:
         """Takes up the stored session, if there is one."""
@@ -71,6 +91,7 @@ class Intake:
 
     def begin(self, envelope: Envelope, *, gateway_url: str) -> None:
         """READY: a new session. Without a usable id it cannot be resumed, so none is stored."""
+        self._forget_later()
         self.guilds.ready(envelope)
         self.seq = envelope.s or 0
         self.session = _session(
@@ -88,24 +109,45 @@ class Intake:
 
     def forget(self) -> None:
         """The session is gone; its id is never used again."""
+        self._forget_later()
         self.session = self.seq = None
         self._session_id = ""
         self._sessions.clear()
 
     def take(self, run: list[Envelope], *, now: float) -> Awaitable[None] | None:
-        """Hands events over one after the other. Each is taken once the handler is done with it;
-        all are once what is returned, if anything, is done.
+        """Hands events over one after the other. All are once what is returned, if anything, is
+        done; then the handler is done with each, or will acknowledge it.
 
         ``now``: monotonic seconds when they were received.
         """
         self.last_event = now
         rest = iter(run)
         busy = self._hand_over(rest)
-        return self._await(busy, rest) if busy is not None else None
+        if busy is None and not (self._later.seqs and self._full()):
+            return None
+        return self._await(busy, rest)
 
-    def _hand_over(self, events: Iterator[Envelope]) -> tuple[Awaitable[None], Event] | None:
+    def taken(self, event: Event) -> None:
+        """The handler took everything up to ``event``. One of another session tells nothing."""
+        if event.session_id != self._session_id or not self._later.acknowledge(event.seq):
+            return
+        assert self.seq is not None  # something was handed over
+        seqs = self._later.seqs
+        if not seqs:
+            self._advance = self._sessions.advance
+        if self.session is not None:
+            self._sessions.advance(seqs[0] - 1 if seqs else self.seq)
+        if not self._full():
+            self._told_of_limit = False
+            self._later.make_room()
+
+    def finish(self) -> None:
+        """Nothing more will be handed over; what was can still be acknowledged."""
+        self._later.make_room()
+
+    def _hand_over(self, events: Iterator[Envelope]) -> tuple[_Answer, Event] | None:
         """Up to the first event that the handler needs time for."""
-        shard, handler, advance = self._shard, self._handler, self._sessions.advance
+        shard, handler, advance = self._shard, self._handler, self._advance
         for envelope in events:
             name, seq = envelope.t, envelope.s
             if name in NOTED:
@@ -122,7 +164,12 @@ class Intake:
                     self._failed(event, error)
                 else:
                     if waiting is not None:
-                        return waiting, event
+                        if waiting is not LATER:
+                            return waiting, event
+                        if self._postpone(seq):
+                            return self._room(), event
+                        advance = self._advance
+                        continue
             # Discord may repeat an event; the checkpoint never goes back.
             if self.seq is None or seq > self.seq:
                 self.seq = seq
@@ -130,25 +177,67 @@ class Intake:
                     advance(seq)
         return None
 
-    async def _await(self, busy: tuple[Awaitable[None], Event], rest: Iterator[Envelope]) -> None:
-        going: tuple[Awaitable[None], Event] | None = busy
-        while going is not None:
-            await self._finish(*going)
-            going = self._hand_over(rest) if self._wanted() else None
+    async def _await(self, busy: tuple[_Answer, Event] | None, rest: Iterator[Envelope]) -> None:
+        while busy is not None:
+            await self._finish(*busy)
+            busy = self._hand_over(rest) if self._wanted() else None
+        if self._full() and self._wanted():
+            await self._room()
 
-    async def _finish(self, waiting: Awaitable[None], event: Event) -> None:
+    async def _finish(self, waiting: _Answer, event: Event) -> None:
+        answer = None
         try:
-            await waiting
+            answer = await waiting
         except asyncio.CancelledError as error:
             if _being_cancelled():
                 raise
             self._failed(event, error)  # something inside the handler was cancelled, not we
         except Exception as error:  # whatever a handler raises, the shard goes on
             self._failed(event, error)
-        if self.seq is None or event.seq > self.seq:
+        if answer is LATER:
+            if self._postpone(event.seq) and self._wanted():
+                await self._room()
+        elif self.seq is None or event.seq > self.seq:
             self.seq = event.seq
             if self.session is not None:
-                self._sessions.advance(event.seq)
+                self._advance(event.seq)
+
+    # --- what is to be acknowledged ---
+
+    def _postpone(self, seq: int) -> bool:
+        """The handler will acknowledge ``seq``. True: before that it gets no other event."""
+        if self.seq is not None and seq <= self.seq:
+            return False  # a repeated event: the first one is what counts
+        self.seq = seq
+        if self._later.add(seq):
+            self._advance = self._hold
+        elif self.session is not None:
+            self._advance(seq)
+        return self._full()
+
+    def _hold(self, seq: int) -> None:
+        """Stands in for the session's ``advance``: first comes what was handed over before."""
+        if not self._later.seqs:
+            self._sessions.advance(seq)
+
+    def _full(self) -> bool:
+        return self._later.full(self.seq or 0)
+
+    def _room(self) -> asyncio.Future[None]:
+        if not self._told_of_limit:
+            self._told_of_limit = True
+            _log.warning(
+                "Shard %d: the handler has %d events to acknowledge; before that it gets no more",
+                self._shard,
+                self.unacknowledged,
+                extra={"SHARD": self._shard},
+            )
+        return self._later.room()
+
+    def _forget_later(self) -> None:
+        self._later.clear()
+        self._advance = self._sessions.advance
+        self._told_of_limit = False
 
     def _failed(self, event: Event, error: BaseException) -> None:
         self.failures += 1

@@ -25,7 +25,7 @@ from discluster.gateway.contracts import Gate, Permits, Sessions
 from discluster.gateway.dialing import dial, hang_up
 from discluster.gateway.ending import Ending
 from discluster.gateway.envelope import Envelope
-from discluster.gateway.events import Handler
+from discluster.gateway.events import Event, Handler
 from discluster.gateway.gate import OpenGate, pass_through, pause
 from discluster.gateway.identity import Identity
 from discluster.gateway.inbound import Inbound
@@ -60,10 +60,10 @@ class Shard:
         handler: Handler,
         on_change: Callable[[], None],
         gate: Gate | None = None,
+        unacknowledged: int = 10_000,
     ) -> None:
         """``handler`` and ``on_change`` are called in the event loop and must not block it.
-        ``gate``: of its cluster; None for a shard that is alone.
-        """
+        ``gate``: None for a shard that is alone. ``unacknowledged``: see Intake."""
         self.shard = shard
         self._shard_count = shard_count
         self._gateway_url = gateway_url
@@ -81,6 +81,7 @@ class Shard:
             handler=handler,
             note=self._note,
             wanted=self._wanted,
+            unacknowledged=unacknowledged,
         )
         self._outbox = Outbox(shard=shard, clock=clock)
         self._history = History()
@@ -124,7 +125,7 @@ class Shard:
             events=intake.events,
             identifies=self._identifies,
             resumes=self._resumes,
-            problem=status.problem,
+            problem=status.problem or intake.obstacle,
             fatal=status.fatal,
         )
 
@@ -140,6 +141,10 @@ class Shard:
         waiting = self._outbox.put(command, encoded, timeout=timeout)
         self._deliver()
         await self._outbox.written(waiting, timeout=timeout)
+
+    def taken(self, event: Event) -> None:
+        """The handler took everything up to ``event``. It may say so after stop(), too."""
+        self._intake.taken(event)
 
     def _deliver(self) -> None:
         # The handler of a replayed event may send: RESUMED is not read before it is done. That
@@ -176,6 +181,7 @@ class Shard:
         not taken and will be replayed.
         """
         self._stopping = True
+        self._intake.finish()
         self._outbox.close("is being stopped")
         if self._task is not None and not self._task.done():
             self._status.enter("closing", "is being stopped")
@@ -307,6 +313,7 @@ class Shard:
             pass  # the connection's reading loop meets the end of the socket, too
 
     async def _identify(self, connection: Connection) -> None:
+        frame = payloads.identify(self._identity, shard=self.shard, shard_count=self._shard_count)
         while True:
             if await self._pass_gate():
                 self._wait_for_turn()
@@ -314,12 +321,12 @@ class Shard:
             if connection.over or self._stopping:
                 self._permits.returned(self.shard)
                 return
-            if self._gate.obstacle(self.shard) is None:
+            # Between this and the write there must be no await.
+            if self._gate.obstacle(self.shard) is None and self._permits.valid(self.shard):
                 break
             self._permits.returned(self.shard)
         self._enter("identifying", "identifies")
         connection.expect("READY", READY_LIMIT)
-        frame = payloads.identify(self._identity, shard=self.shard, shard_count=self._shard_count)
         sent = True  # if we are cancelled meanwhile, it may have been
         try:
             await connection.send(frame)

@@ -16,12 +16,23 @@ from aiohttp import web
 
 from discluster import documents, settings
 from discluster.clock import Clock
-from discluster.console import Failure, JoinAnswer, JoinRequest, JoinToken, TokenRequest
+from discluster.console import (
+    Failure,
+    JoinAnswer,
+    JoinRequest,
+    JoinToken,
+    RestartRequest,
+    ResumeRequest,
+    RollingChange,
+    RollingRequest,
+    TokenRequest,
+)
 from discluster.errors import DisclusterError, RefusedError
 from discluster.master.authority import Authority
 from discluster.master.daemon import MasterDaemon
 from discluster.master.link import ControlLink
-from discluster.master.ownership import host_plan, paced_hosts
+from discluster.master.ownership import host_plan
+from discluster.master.restarts import NO_ROLLOUT, rolling_complaint
 from discluster.master.settings import MasterSettings
 from discluster.master.tokens import TokenDesk
 from discluster.messages import Message, encode
@@ -122,6 +133,12 @@ class OperatorApi:
                 web.get("/v1/diff", self._diff),
                 web.get("/v1/plan/{host}", self._host_plan),
                 web.post("/v1/tokens", self._token),
+                web.get("/v1/identify", self._identify),
+                web.post("/v1/identify/resume", self._resume),
+                web.get("/v1/rolling", self._rolling),
+                web.post("/v1/rolling", self._begin_rolling),
+                web.post("/v1/rolling/change", self._change_rolling),
+                web.post("/v1/restart", self._restart),
             ]
         )
         return application
@@ -139,12 +156,19 @@ class OperatorApi:
             return _failure(
                 404, "no-such-host", f"no host {host!r} in the plan", f"hosts in it: {known}"
             )
-        return _yaml(host_plan_to_yaml(host_plan(fleet, host, paced_hosts(fleet))))
+        return _yaml(host_plan_to_yaml(host_plan(fleet, host)))
 
     async def _diff(self, _request: web.Request) -> web.Response:
         # The settings as they stand on disk now, so that an edit can be tried before a restart.
         edited = settings.load(self._settings_file, MasterSettings)
         return _json(self._daemon.diff(edited))
+
+    async def _identify(self, _request: web.Request) -> web.Response:
+        return _json(self._daemon.permits.overview())
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=ResumeRequest)
+        return _json(self._daemon.permits.resume(wanted))
 
     async def _token(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=TokenRequest)
@@ -168,6 +192,28 @@ class OperatorApi:
                 expires_in=wanted.ttl,
             )
         )
+
+    async def _rolling(self, _request: web.Request) -> web.Response:
+        rollout = self._daemon.restarts.status()
+        if rollout is None:
+            return _failure(404, NO_ROLLOUT, "there was no rolling restart, or it was aborted")
+        return _json(rollout)
+
+    async def _begin_rolling(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=RollingRequest)
+        if complaint := rolling_complaint(wanted.at_a_time, wanted.timeout):
+            return _failure(400, "bad-request", complaint)
+        return _json(self._daemon.restarts.begin(wanted))
+
+    async def _change_rolling(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=RollingChange)
+        if complaint := rolling_complaint(wanted.at_a_time, wanted.timeout):
+            return _failure(400, "bad-request", complaint)
+        return _json(self._daemon.restarts.change(wanted))
+
+    async def _restart(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=RestartRequest)
+        return _json(self._daemon.restarts.at_once(wanted))
 
     def _fleet(self) -> FleetPlan:
         if self._daemon.fleet is None:

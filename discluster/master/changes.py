@@ -2,7 +2,7 @@
 """What lies between a fleet's plan and another target, shard by shard, in words. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from discluster.console import PlanChange, PlanDiff
 from discluster.plan import FleetPlan, HostEntry
@@ -35,13 +35,17 @@ def describe_changes(fleet: FleetPlan, target: Mapping[str, HostEntry]) -> PlanD
     )
 
 
-def describe_reason(before: FleetPlan | None, after: FleetPlan) -> str:
-    """Why ``after`` was planned, in words."""
+def describe_reason(
+    before: FleetPlan | None, after: FleetPlan, *, leaving: Collection[str] = ()
+) -> str:
+    """Why ``after`` was planned, in words. ``leaving``: hosts whose clusters are being stopped."""
     if before is None:
         return f"first plan, for {', '.join(sorted(after.hosts))}"
     told = []
     if new := sorted(after.hosts.keys() - before.hosts.keys()):
         told.append(f"{', '.join(new)} joined")
+    if down := sorted(h for h in leaving if h in before.hosts and before.hosts[h].weight > 0):
+        told.append(f"{', '.join(down)} {'goes' if len(down) == 1 else 'go'} down")
     if gone := sorted(before.hosts.keys() - after.hosts.keys()):
         told.append(f"{', '.join(gone)} left")
     if before.gateway_url != after.gateway_url:

@@ -11,23 +11,26 @@ from discluster.clock import Clock, at_most
 from discluster.console import FleetStatus, PlanDiff
 from discluster.errors import ConfigurationError
 from discluster.master.changes import describe_changes, describe_reason
+from discluster.master.checkpointing import CheckpointKeeper
 from discluster.master.desk import DiscordDesk
-from discluster.master.expectation import Expectation, host_needs
+from discluster.master.expectation import Expectation, host_needs, nothing_to_wait_for
 from discluster.master.hosts import HostBook, HostConnection
-from discluster.master.identify import Lanes
+from discluster.master.identify import Lanes, taken_at_most
 from discluster.master.outline import Outline, outline
 from discluster.master.ownership import advance, host_plan
 from discluster.master.permits import PermitOffice
 from discluster.master.planner import HostNeed, plan_fleet
+from discluster.master.restarts import Restarts
 from discluster.master.settings import MasterSettings
 from discluster.master.standing import FleetStanding
 from discluster.master.status import MasterView, fatal_block, fleet_status
 from discluster.master.store import MasterStore
 from discluster.messages import (
+    AllowanceReport,
+    Checkpoint,
     ClearanceCase,
     ControlToMaster,
     Goodbye,
-    GoodbyeSeen,
     Hello,
     HostReport,
     PermitRequest,
@@ -42,6 +45,11 @@ from discluster.plan import FleetPlan, HostEntry, digest, host_plan_to_yaml
 log = logging.getLogger(__name__)
 
 _TICK = 1.0
+_PARTINGS = {
+    "unattended": "said goodbye; its clusters run on",
+    "down": "said goodbye; it goes down",
+    "silent": "is out of touch",
+}
 
 
 class MasterDaemon:
@@ -67,20 +75,16 @@ class MasterDaemon:
         self._clock = clock
         self._notifier = notifier
         self._began = clock.monotonic()
-        ends = time.gmtime(clock.wall() + settings.start_wait)
-        self._patience_ends = time.strftime("%H:%M:%S UTC", ends)
+        self._patience_ends = _time_of_day(clock.wall() + settings.start_wait)
         self._fleet = store.load()
+        count = self._fleet.shard_count if self._fleet else 0
+        self._checkpoints = CheckpointKeeper(store=store, clock=clock, shard_count=count)
         self._book = HostBook(clock=clock)
-        self._book.expect(settings.hosts)
-        self._book.expect(self._fleet.hosts if self._fleet else ())
+        self._book.expect({*settings.hosts, *(self._fleet.hosts if self._fleet else ())})
         # A predecessor may have granted a permit that is used only now.
-        rest = settings.identify_interval if self._fleet is not None else 0.0
+        rest = taken_at_most(settings.identify_interval) if self._fleet is not None else 0.0
         self._permits = PermitOffice(
-            lanes=Lanes(
-                interval=settings.identify_interval,
-                reserve=settings.identify_reserve,
-                rest_until=self._began + rest,
-            ),
+            lanes=Lanes(interval=settings.identify_interval, rest_until=self._began + rest),
             interval=settings.identify_interval,
             discord=discord,
             book=self._book,
@@ -92,12 +96,22 @@ class MasterDaemon:
         self._planned_with: Outline | None = None
         self._wake = asyncio.Event()
         self._sentence = ""
+        self.restarts = Restarts(
+            book=self._book,
+            clock=clock,
+            fleet=lambda: self._fleet,
+            adopt=self._adopt,
+            waiting_for=self._waiting_for,
+            blocked=self._blocked,
+            wake=self._wake.set,
+        )
 
     # --- what hosts say (see link.Controls) ---
 
     def host_connected(self, connection: HostConnection, hello: Hello) -> None:
         known = connection.host in self._book.views()
         self._book.connect(connection, hello.version, hello.report)
+        self._permits.host_connected(connection.host)
         log.info(
             "%s %s, version %s, with plan %d",
             connection.host,
@@ -114,8 +128,11 @@ class MasterDaemon:
     def host_said(self, connection: HostConnection, message: ControlToMaster) -> None:
         if isinstance(message, HostReport):
             self._book.reported(connection, message)
-        elif isinstance(message, (PermitRequest, PermitUsed, PermitReturned)):
+            self._permits.reported(message)
+        elif isinstance(message, (PermitRequest, PermitUsed, PermitReturned, AllowanceReport)):
             self._permits.said(connection.host, message)
+        elif isinstance(message, Checkpoint):
+            self._checkpoints.said(connection.host, message)
         elif isinstance(message, ClearanceCase):
             self._standing.said(connection.host, message)
         elif isinstance(message, PlanRefused):
@@ -123,16 +140,14 @@ class MasterDaemon:
             self._book.refused_plan(connection, message.errors)
         elif isinstance(message, Goodbye):
             self._book.goodbye(connection)
-            connection.send(GoodbyeSeen())
         self._wake.set()
 
     def host_gone(self, connection: HostConnection) -> None:
         if self._book.disconnect(connection):
             self._permits.host_gone(connection.host)
             self._standing.host_gone(connection.host)
-            unattended = connection.host in self._book.unattended
-            how = "said goodbye; its clusters run on" if unattended else "is out of touch"
-            log.info("%s %s", connection.host, how, extra={"HOST": connection.host})
+            words = _PARTINGS[self._book.views()[connection.host].state]
+            log.info("%s %s", connection.host, words, extra={"HOST": connection.host})
         self._wake.set()
 
     # --- what operators ask ---
@@ -140,6 +155,11 @@ class MasterDaemon:
     @property
     def fleet(self) -> FleetPlan | None:
         return self._fleet
+
+    @property
+    def permits(self) -> PermitOffice:
+        """Identify lanes, budget and guard."""
+        return self._permits
 
     def status(self) -> FleetStatus:
         return fleet_status(self._view())
@@ -164,6 +184,7 @@ class MasterDaemon:
             parts = [
                 tasks.create_task(self._discord.run(self._wake.set)),
                 tasks.create_task(self._feed_watchdog()),
+                tasks.create_task(self._checkpoints.run()),
                 tasks.create_task(self._loop()),
             ]
             self._notifier.ready()
@@ -171,6 +192,7 @@ class MasterDaemon:
             self._notifier.stopping()
             for part in parts:
                 part.cancel()
+        self._checkpoints.save()
 
     async def _loop(self) -> None:
         while True:
@@ -184,7 +206,9 @@ class MasterDaemon:
     def _pass(self) -> None:
         """One reconcile pass; it says in a sentence what it did."""
         told = [self._drop_silent(), self._plan_if_due(), self._advance_ownership()]
+        told.append(self.restarts.advance())
         self._push_plans()
+        self._answer_goodbyes()
         blocked = self._tell_standing()
         self._permits.grant(blocked=blocked)
         sentence = "; ".join(words for words in told if words) or self.status().state
@@ -226,14 +250,21 @@ class MasterDaemon:
             reason=before.reason if before else "",
             hosts=target,
             granted=before.granted if before else {},
+            slots=before.slots if before else {},
             sessions=before.sessions if before else {},
+            rollout=before.rollout if before else None,
+            recovery=before.recovery if before else None,
         )
         if fleet == before:
             return ""
-        reason = describe_reason(before, fleet)
+        reason = describe_reason(before, fleet, leaving=self._book.leaving)
         # Ownership is settled before anything is stored or pushed: a shard is granted, or it is
         # not in a host's plan.
-        step = advance(msgspec.structs.replace(fleet, reason=reason), self._book.reports())
+        step = advance(
+            msgspec.structs.replace(fleet, reason=reason),
+            self._book.reports(),
+            self._checkpoints.by_shard,
+        )
         generation = max(step.fleet.generation, fleet.generation + 1)
         self._adopt(msgspec.structs.replace(step.fleet, generation=generation))
         return f"planned generation {generation}: {reason}"
@@ -242,11 +273,12 @@ class MasterDaemon:
         self._store.save(fleet)
         self._fleet = fleet
         self._permits.follow(fleet)
+        self._checkpoints.follow(fleet.shard_count)
 
     def _advance_ownership(self) -> str:
         if self._fleet is None:
             return ""
-        step = advance(self._fleet, self._book.reports())
+        step = advance(self._fleet, self._book.reports(), self._checkpoints.by_shard)
         if not step.changed:
             return ""
         self._adopt(step.fleet)
@@ -262,18 +294,26 @@ class MasterDaemon:
             return
         for connection in self._book.connections:
             if connection.pushed_generation < self._fleet.generation:
-                text = host_plan_to_yaml(
-                    host_plan(self._fleet, connection.host, self._permits.paced)
-                )
+                text = host_plan_to_yaml(host_plan(self._fleet, connection.host))
                 connection.send(
                     PlanPush(generation=self._fleet.generation, sha256=digest(text), text=text)
                 )
                 connection.pushed_generation = self._fleet.generation
                 self._book.refused_plan(connection, None)
 
-    def _tell_standing(self) -> str | None:
+    def _answer_goodbyes(self) -> None:
+        for connection in self._book.parting:
+            needs, leaving = self._needs(self._settings), self._book.leaving
+            if nothing_to_wait_for(connection.host, self._expectation(), needs, leaving):
+                self._book.answer_goodbye(connection)
+
+    def _blocked(self) -> str | None:
         """Why nobody may dial, in words."""
-        blocked = self._discord.rejected or fatal_block(self._book.reports())
+        return self._discord.rejected or fatal_block(self._book.reports())
+
+    def _tell_standing(self) -> str | None:
+        """Tells the hosts whether they may dial; why nobody may, in words."""
+        blocked = self._blocked()
         # A host that was not heard yet may be the one that was rejected.
         known = not self._expectation().missing
         self._canary_pause = self._standing.tell(blocked, all_known=known)
@@ -282,7 +322,7 @@ class MasterDaemon:
     # --- what this MASTER waits for ---
 
     def _needs(self, settings: MasterSettings) -> dict[str, HostNeed]:
-        return host_needs(settings, self._fleet, self._book.connected)
+        return host_needs(settings, self._fleet, self._book.connected, self._book.leaving)
 
     def _expectation(self) -> Expectation:
         return Expectation(
@@ -309,6 +349,7 @@ class MasterDaemon:
             waiting_for=self._waiting_for(),
             recommended=self._discord.recommended,
             discord_trouble=self._discord.trouble,
+            rollout=self.restarts.unfinished(),
             uptime=self._clock.monotonic() - self._began,
         )
 
@@ -317,3 +358,7 @@ class MasterDaemon:
         while interval is not None:
             self._notifier.watchdog()
             await self._clock.sleep(interval)
+
+
+def _time_of_day(wall: float) -> str:
+    return time.strftime("%H:%M:%S UTC", time.gmtime(wall))

@@ -2,7 +2,6 @@
 """What MASTER knows from Discord, and when it asks: at the start, then seldom."""
 
 import logging
-import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -10,15 +9,15 @@ from typing import Final
 from discluster.clock import Clock
 from discluster.console import Trouble
 from discluster.errors import CredentialError, DisclusterError, DiscordError, UnavailableError
+from discluster.master.budget import Budget
 from discluster.master.discord import TOKEN_REJECTED, GatewayBot, RetryLaterError
-from discluster.master.identify import Budget
+from discluster.master.ledger import IdentifyLedger
 from discluster.master.settings import MasterSettings
-from discluster.master.store import MasterStore, Remembered
+from discluster.master.store import MasterStore
 
 log = logging.getLogger(__name__)
 
 _DEFAULT_GATEWAY: Final = "wss://gateway.discord.gg"
-_DAY: Final = 86_400.0
 _ASK_AGAIN_AFTER: Final = 3600.0
 _LONGEST_PAUSE: Final = 300.0
 
@@ -37,28 +36,22 @@ class DiscordDesk:
     ) -> None:
         """``fetch``: asks Discord once; raises as :func:`fetch_gateway_bot`, or CredentialError."""
         self._settings = settings
-        self._store = store
+        self.ledger = IdentifyLedger(settings=settings, store=store, clock=clock)
         self._fetch = fetch
         self._clock = clock
         self._rng = rng
         self._answer: GatewayBot | None = None
         self._error: DisclusterError | None = None
-        remembered = store.remembered()
-        self._budget = remembered.budget
-        self.recommended: int | None = remembered.recommended
 
     @property
     def budget(self) -> Budget | None:
-        """What is left of the session starts; refilled when its time has come, even while Discord
-        cannot be asked: the count must go on.
-        """
-        budget, wall = self._budget, self._clock.wall()
-        if budget is None or wall < budget.resets_at:
-            return budget
-        days = math.floor((wall - budget.resets_at) / _DAY) + 1
-        return Budget(
-            total=budget.total, remaining=budget.total, resets_at=budget.resets_at + days * _DAY
-        )
+        """What is left of the session starts."""
+        return self.ledger.budget
+
+    @property
+    def recommended(self) -> int | None:
+        """Shards, by Discord."""
+        return self.ledger.recommended
 
     @property
     def shard_count(self) -> int | None:
@@ -111,12 +104,6 @@ class DiscordDesk:
         error = self._error
         return error.message if error is not None and error.code == TOKEN_REJECTED else None
 
-    def spent(self, budget: Budget | None) -> None:
-        """An identify was used: ``budget`` is what is left."""
-        if budget is not None and budget != self._budget:
-            self._budget = budget
-            self._remember()
-
     async def run(self, on_change: Callable[[], None]) -> None:
         """Asks until Discord answers, then once an hour and when the budget was refilled."""
         pause = 1.0
@@ -147,11 +134,12 @@ class DiscordDesk:
 
     def _take(self, answer: GatewayBot) -> None:
         limit = answer.session_start_limit
-        after = limit.reset_after / 1000 if limit.reset_after > 0 else _DAY
         self._answer, self._error = answer, None
-        self.recommended = answer.shards
-        self._budget = Budget(
-            total=limit.total, remaining=limit.remaining, resets_at=self._clock.wall() + after
+        self.ledger.discord_says(
+            total=limit.total,
+            remaining=limit.remaining,
+            reset_after=max(0, limit.reset_after) / 1000,
+            recommended=answer.shards,
         )
         log.info(
             "Discord recommends %d shards; %d of %d session starts left, %d at a time",
@@ -160,12 +148,8 @@ class DiscordDesk:
             limit.total,
             limit.max_concurrency,
         )
-        self._remember()
 
     def _until_next(self) -> float:
-        budget = self._budget
-        refill = budget.resets_at - self._clock.wall() if budget else _ASK_AGAIN_AFTER
+        budget = self.budget
+        refill = budget.resets_at - self.ledger.now() if budget else _ASK_AGAIN_AFTER
         return min(max(refill + 5.0, 60.0), _ASK_AGAIN_AFTER)
-
-    def _remember(self) -> None:
-        self._store.remember(Remembered(budget=self._budget, recommended=self.recommended))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hosts MASTER plans for, and which it still waits for. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -52,9 +52,14 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def host_needs(
-    settings: MasterSettings, fleet: FleetPlan | None, connected: Collection[str]
+    settings: MasterSettings,
+    fleet: FleetPlan | None,
+    connected: Collection[str],
+    leaving: Collection[str] = (),
 ) -> dict[str, HostNeed]:
-    """All hosts that are connected, and those that have shards already: they keep them."""
+    """All hosts that are connected, and those that have shards already: they keep them, but get no
+    more. One that is ``leaving`` counts as if it had weight 0.
+    """
     planned = fleet.hosts if fleet is not None else {}
     with_clusters = {host for host, entry in planned.items() if entry.clusters}
     needs = {}
@@ -62,7 +67,23 @@ def host_needs(
         own = settings.hosts.get(name)
         size = own.shards_per_cluster if own else None
         needs[name] = HostNeed(
-            weight=own.weight if own else 1.0,
+            weight=0.0 if name in leaving else own.weight if own else 1.0,
             shards_per_cluster=size or settings.shards_per_cluster,
+            in_touch=name in connected,
         )
     return needs
+
+
+def nothing_to_wait_for(
+    host: str, expectation: Expectation, needs: Mapping[str, HostNeed], leaving: Collection[str]
+) -> bool:
+    """Whether a host that said goodbye may go: it is not ``leaving`` with its clusters, or it owns
+    no shard any more, or nobody can take what it owns.
+    """
+    fleet = expectation.fleet
+    if host not in leaving or fleet is None:
+        return True
+    if all(grant.host != host for grant in fleet.granted.values()):
+        return True
+    takers = any(needs[name].weight > 0 for name in expectation.connected)
+    return not takers or bool(expectation.missing)

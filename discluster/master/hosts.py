@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from discluster.clock import Clock
 from discluster.master.status import HostView
-from discluster.messages import Halt, HostReport, Message
+from discluster.messages import GoodbyeSeen, Halt, HostReport, Message
 
 
 class HostConnection:
@@ -20,6 +20,7 @@ class HostConnection:
         self.outbox: asyncio.Queue[Message] = asyncio.Queue()
         self.pushed_generation = 0
         self.told: Halt | None = None
+        self.said_goodbye = False
 
     def send(self, message: Message) -> None:
         self.outbox.put_nowait(message)
@@ -80,9 +81,19 @@ class HostBook:
             host.heard_at = host.reported_at = self._clock.monotonic()
 
     def goodbye(self, connection: HostConnection) -> None:
+        """Its CONTROL stops; :attr:`parting` until it is answered."""
         host = self._hosts[connection.host]
         if host.connection is connection:
-            host.unattended = True
+            host.unattended = connection.said_goodbye = True
+
+    def answer_goodbye(self, connection: HostConnection) -> None:
+        connection.said_goodbye = False
+        connection.send(GoodbyeSeen())
+
+    @property
+    def parting(self) -> tuple[HostConnection, ...]:
+        """Connections that said goodbye and have no answer yet."""
+        return tuple(connection for connection in self.connections if connection.said_goodbye)
 
     def refused_plan(self, connection: HostConnection, errors: str | None) -> None:
         host = self._hosts[connection.host]
@@ -96,6 +107,17 @@ class HostBook:
     @property
     def connected(self) -> frozenset[str]:
         return frozenset(connection.host for connection in self.connections)
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        """Hosts whose clusters are being stopped, for as long as they are connected: what one still
+        has when it is gone stays its own.
+        """
+        return frozenset(
+            name
+            for name, host in self._hosts.items()
+            if host.connection is not None and host.report is not None and host.report.leaving
+        )
 
     @property
     def unattended(self) -> frozenset[str]:
@@ -138,7 +160,8 @@ class HostBook:
         elif host.heard_at is None:
             state = "expected"
         else:
-            state = "unattended" if host.unattended else "silent"
+            gone = "down" if host.report is not None and host.report.leaving else "unattended"
+            state = gone if host.unattended else "silent"
         return HostView(
             state=state,  # type: ignore[arg-type]
             seen=None if host.heard_at is None else now - host.heard_at,

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from aiohttp import WSMsgType, web
 
 from discluster import __version__
+from discluster.clock import Clock
 from discluster.errors import ProtocolError
 from discluster.master.hosts import HostConnection
 from discluster.messages import (
@@ -51,8 +52,12 @@ class Controls(Protocol):
 class ControlLink:
     """Serves the WebSocket route."""
 
-    def __init__(self, controls: Controls, *, ping_interval: float, lease: float) -> None:
+    def __init__(
+        self, controls: Controls, *, ping_interval: float, lease: float, clock: Clock
+    ) -> None:
+        """``clock``: the one that permits are made with."""
         self._controls = controls
+        self._clock = clock
         self._ping_interval = ping_interval
         self._lease = lease
 
@@ -109,6 +114,7 @@ class ControlLink:
                 version=__version__,
                 ping_interval=self._ping_interval,
                 lease=self._lease,
+                now=self._clock.monotonic(),
             )
         )
         self._controls.host_connected(connection, hello)
@@ -139,7 +145,7 @@ class ControlLink:
             message = decode(control_to_master, received.data, peer=connection.host)
             self._controls.host_heard(connection)
             if isinstance(message, Ping):
-                connection.send(Pong(number=message.number))
+                connection.send(Pong(number=message.number, now=self._clock.monotonic()))
             elif not isinstance(message, Pong):
                 self._controls.host_said(connection, message)
 

@@ -77,7 +77,9 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
     )
     authority = Authority(settings.own_state / "ca", now=now)
     tokens = TokenDesk(settings.own_state / "tokens.json")
-    link = ControlLink(daemon, ping_interval=settings.ping_interval, lease=settings.lease)
+    link = ControlLink(
+        daemon, ping_interval=settings.ping_interval, lease=settings.lease, clock=clock
+    )
     names = certificate_names(settings)
     machines = MachineApi(authority=authority, tokens=tokens, link=link, clock=clock)
     operators = OperatorApi(

@@ -16,10 +16,13 @@ from discluster.plan import ClusterPlan, HostEntry
 
 
 class HostNeed(msgspec.Struct, frozen=True, kw_only=True):
-    """A host to plan for. ``weight`` 0 gives it no shards."""
+    """A host to plan for. ``weight`` 0 gives it no shards; ``in_touch``: it may get more than it
+    has.
+    """
 
     weight: float = 1.0
     shards_per_cluster: int = 16
+    in_touch: bool = True
 
 
 def plan_fleet(
@@ -50,7 +53,25 @@ def plan_fleet(
 def quotas(
     shard_count: int, hosts: Mapping[str, HostNeed], current: Mapping[str, int]
 ) -> dict[str, int]:
-    """How many shards each host gets: its share rounded down, and the rest one by one.
+    """How many shards each host gets: its share by weight, and a host out of touch at most what it
+    has; what it does not get is shared out among the others.
+    """
+    share = _shares(shard_count, hosts, current)
+    full = {
+        host: current.get(host, 0)
+        for host, need in hosts.items()
+        if not need.in_touch and share[host] > current.get(host, 0)
+    }
+    if not full:
+        return share
+    others = {host: need for host, need in hosts.items() if host not in full}
+    return full | quotas(shard_count - sum(full.values()), others, current)
+
+
+def _shares(
+    shard_count: int, hosts: Mapping[str, HostNeed], current: Mapping[str, int]
+) -> dict[str, int]:
+    """The share by weight, rounded down, and the rest one by one.
 
     The rest goes to hosts that rounding took from, at most one each: first to those that would
     otherwise have to give a shard away, then by the size of what rounding took.
@@ -105,7 +126,11 @@ def _clusters(
     if not _well_filled(groups, size):
         groups = _regrouped(groups, size, numbers)
     _fill(groups, added, size, numbers)
-    return {n: ClusterPlan(shards=tuple(sorted(shards))) for n, shards in groups.items()}
+    before = entry.clusters if entry is not None else {}
+    return {
+        n: ClusterPlan(shards=tuple(sorted(shards)), run=before[n].run if n in before else 0)
+        for n, shards in groups.items()
+    }
 
 
 def _well_filled(groups: Mapping[int, Sequence[int]], size: int) -> bool:

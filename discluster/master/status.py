@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fleet in words: what MASTER knows, as a snapshot for operators. Pure."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from discluster import __version__
 from discluster.clearance import rejection
-from discluster.console import FleetStatus, HostStatus, IdentifyStatus, Trouble
+from discluster.console import FleetStatus, HostStatus, IdentifyStatus, RolloutStatus, Trouble
+from discluster.master.ownership import unheard
 from discluster.messages import ClusterView, HostReport
 from discluster.plan import FleetPlan
+
+_RESUME: Final = "mend what ends the sessions, then: disclusterctl identify resume"
+_SPEND: Final = "'disclusterctl identify resume --reserve' lets the reserve be spent as well"
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +23,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     ``report_age``: seconds since its last report.
     """
 
-    state: Literal["connected", "unattended", "silent", "expected"]
+    state: Literal["connected", "unattended", "down", "silent", "expected"]
     seen: float | None = None
     report_age: float = 0.0
     version: str = ""
@@ -39,6 +43,7 @@ class MasterView(msgspec.Struct, frozen=True, kw_only=True):
     recommended: int | None
     discord_trouble: Trouble | None
     uptime: float
+    rollout: RolloutStatus | None = None
 
 
 def fatal_block(reports: Mapping[str, HostReport]) -> str | None:
@@ -68,6 +73,7 @@ def fleet_status(view: MasterView) -> FleetStatus:
         identify=view.identify,
         troubles=troubles,
         hosts=hosts,
+        rollout=view.rollout,
     )
 
 
@@ -82,7 +88,9 @@ def _host(name: str, host: HostView, view: MasterView) -> HostStatus:
     planned = 0
     if view.fleet is not None and name in view.fleet.hosts:
         planned = sum(len(c.shards) for c in view.fleet.hosts[name].clusters.values())
-    clusters = tuple(_aged(c, host.report_age) for c in report.clusters) if report else ()
+    # Of a host that is down the last report may still tell of shards.
+    listed = report.clusters if report and host.state != "down" else ()
+    clusters = tuple(_aged(c, host.report_age) for c in listed)
     ready = sum(s.state == "ready" for cluster in clusters for s in cluster.shards)
     return HostStatus(
         host=name,
@@ -125,7 +133,7 @@ def _state(view: MasterView, hosts: tuple[HostStatus, ...], ready: int, count: i
     states = Counter(s.state for h in present for c in h.clusters for s in c.shards)
     lost = {s.shard for h in hosts if h not in present for c in h.clusters for s in c.shards}
     counts = [
-        (states["waiting"], "waiting for their turn to identify"),
+        (states["waiting"], _waiting_for(view.identify)),
         (states["identifying"], "identifying"),
         (states["resuming"], "resuming"),
         (states["backoff"], "pausing before they try again"),
@@ -143,6 +151,12 @@ def _state(view: MasterView, hosts: tuple[HostStatus, ...], ready: int, count: i
     return "; ".join(words for words in told if words)
 
 
+def _waiting_for(identify: IdentifyStatus) -> str:
+    if identify.blocked is not None and identify.blocked.startswith("waiting for identify budget"):
+        return identify.blocked
+    return "waiting for their turn to identify"
+
+
 def _troubles(view: MasterView) -> Iterator[Trouble]:
     reports = {name: host.report for name, host in view.hosts.items() if host.report is not None}
     if view.discord_trouble is not None:
@@ -154,11 +168,46 @@ def _troubles(view: MasterView) -> Iterator[Trouble]:
             hint="those that are connected stay so, but no shard of the fleet dials until no"
             " cluster reports this any more: mend the cause, then restart the clusters",
         )
-    elif view.identify.blocked is not None and view.identify.waiting:
-        yield Trouble(severity="warning", text=f"identifies wait: {view.identify.blocked}")
+    elif view.identify.blocked is not None and (view.identify.waiting or view.identify.closed):
+        yield Trouble(
+            severity="error" if view.identify.closed else "warning",
+            text=view.identify.blocked,
+            hint=_RESUME if view.identify.closed else _SPEND,
+        )
+    yield from _stopped(view.identify)
+    yield from _recovery(view.fleet, reports)
     for name, host in sorted(view.hosts.items()):
         yield from _host_troubles(name, host, view.fleet, waiting=view.waiting_for is not None)
     yield from _count_notice(view)
+    if view.rollout is not None:
+        yield from _rollout_notice(view.rollout)
+
+
+def _recovery(fleet: FleetPlan | None, reports: Mapping[str, HostReport]) -> Iterator[Trouble]:
+    """Shards that nobody gets, since a host that is away may run them."""
+    ungranted = fleet.targets().keys() - fleet.granted.keys() if fleet else ()
+    if fleet is None or not ungranted or not (away := unheard(fleet, reports)):
+        return
+    yield Trouble(
+        severity="warning",
+        text=f"MASTER's files were older than the fleet: {len(ungranted)} shards wait, since"
+        f" {', '.join(away)} may run them",
+        hint="they are given out when these hosts have connected",
+    )
+
+
+def _stopped(identify: IdentifyStatus) -> Iterator[Trouble]:
+    """Shards that the guard holds back: those with the same reason in one."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for stop in identify.stopped:
+        alike[stop.why].append(stop.shard)
+    for why, shards in alike.items():
+        listed = ", ".join(map(str, shards[:8])) + (" ..." if len(shards) > 8 else "")
+        yield Trouble(
+            severity="error",
+            text=f"shard{'s' if len(shards) > 1 else ''} {listed} held back: {why}",
+            hint=_RESUME,
+        )
 
 
 def _host_troubles(
@@ -179,6 +228,13 @@ def _host_troubles(
             severity="warning",
             text=f"{name} is unattended: its CONTROL was stopped, its clusters run on",
             hint=f"on {name}: systemctl start discluster-control",
+            host=name,
+        )
+    elif host.state == "down" and planned:
+        yield Trouble(
+            severity="warning",
+            text=f"{name} was shut down; nobody else could take its shards, they wait for it",
+            hint=f"start {name}: its shards resume where their sessions live on",
             host=name,
         )
     elif host.state == "expected" and planned:
@@ -205,3 +261,22 @@ def _count_notice(view: MasterView) -> Iterator[Trouble]:
             f" {view.fleet.shard_count}",
             hint="the count of a running fleet does not change by itself",
         )
+
+
+def _rollout_notice(rollout: RolloutStatus) -> Iterator[Trouble]:
+    """A rolling restart that is not done."""
+    clusters = rollout.clusters
+    restarted = sum(cluster.state == "restarted" for cluster in clusters)
+    told = f"{restarted} of {len(clusters)} clusters restarted"
+    hint = "go on with it: disclusterctl restart --rolling --continue"
+    if rollout.state == "running":
+        underway = [cluster for cluster in clusters if cluster.state == "underway"]
+        now = ", ".join(f"cluster {c.cluster} on {c.host}" for c in underway) or "none just now"
+        hint = "look at it: disclusterctl restart --rolling --continue"
+        text = f"rolling restart: {told}, under way: {now}"
+        yield Trouble(severity="notice", text=text, hint=hint)
+    elif rollout.state == "paused":
+        yield Trouble(severity="warning", text=f"rolling restart paused: {told}", hint=hint)
+    else:
+        text = f"rolling restart stopped, {told}: {rollout.problem}"
+        yield Trouble(severity="error", text=text, hint=f"mend it, then {hint}")

@@ -13,8 +13,10 @@ from typing import Final
 import msgspec
 import yaml
 
+from discluster.clock import SystemClock
 from discluster.control.store import ControlStore
 from discluster.messages import (
+    PERMIT_LIFE,
     Assignment,
     ClusterReport,
     Halt,
@@ -57,7 +59,7 @@ class GrantingControl:
             while line := await reader.readline():
                 message = decode(cluster_to_control, line, peer="the cluster")
                 if isinstance(message, PermitRequest):
-                    writer.write(encode(Permit(shard=message.shard)) + b"\n")
+                    writer.write(encode(_permit(message.shard)) + b"\n")
                 elif isinstance(message, ClusterReport):
                     self.report = message
                     self._heard.set()
@@ -67,6 +69,11 @@ class GrantingControl:
         if self.report is None:
             return 0
         return sum(shard.state == "ready" for shard in self.report.shards)
+
+
+def _permit(shard: int) -> Permit:
+    now = SystemClock().monotonic()
+    return Permit(shard=shard, since=now, until=now + PERMIT_LIFE)
 
 
 class ClusterSetting(msgspec.Struct, frozen=True, kw_only=True):

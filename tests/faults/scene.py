@@ -57,6 +57,7 @@ class Scene:
         ending: str = "",
         gated: bool = False,
         recommended: int | None = None,
+        tick: float = TICK,
         **settings: Any,
     ) -> AsyncIterator[Stage]:
         """A stage with ``shards``; ``start``: they are ready.
@@ -65,7 +66,7 @@ class Scene:
         ``accused``, every event was taken (``conserves``), once (unless ``duplicates``).
         ``ending``: of the gateway's URL. ``recommended``: the shard count that Discord asks for,
         if it is another one. ``gated``: the shards decide together, as those of a cluster do.
-        ``settings``: of the simulator.
+        ``tick``: simulated seconds between events. ``settings``: of the simulator.
         """
         defaults: dict[str, Any] = {
             "tokens": (self.token,),
@@ -79,7 +80,7 @@ class Scene:
             Simulator(
                 SimulatorSettings(**(defaults | settings)),
                 clock=asyncio.get_running_loop().time,
-                tick=TICK,
+                tick=tick,
             ) as simulator,
             SimulatorClient(simulator.control_url) as client,
             AiohttpTransport() as transport,

@@ -64,6 +64,9 @@ class Lanes:
     async def acquire(self, shard: int) -> None:
         await self._free[shard % len(self._free)].acquire()
 
+    def valid(self, shard: int) -> bool:
+        return True
+
     def used(self, shard: int) -> None:
         self.used_by.append(shard)
         lock = self._free[shard % len(self._free)]

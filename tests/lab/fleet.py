@@ -8,11 +8,13 @@ import asyncio
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, final
 
 import yaml
 
 from discluster.simulator.client import SimulatorClient
+from tests.chaos import recorder
 from tests.lab.commands import Completed, LabError, wait_until
 from tests.lab.machines import Lab, Machine
 
@@ -23,8 +25,9 @@ API_PORT: Final = 8080
 GATEWAY_PORT: Final = 8081
 CONTROL_SOCKET: Final = "/run/simulator.sock"
 CLUSTER_UNITS: Final = "discluster-cluster@*.service"
-# Seconds that MASTER waits longer than Discord asks for, as its default does (5.25 for 5): the time
-# from the writing of an IDENTIFY to its arrival varies that much, whatever the interval is.
+RECORDER: Final = "discluster_recorder"
+# Seconds that MASTER waits longer than Discord asks for: on a busy machine the time from the
+# writing of an IDENTIFY to its arrival varies that much, whatever the interval is.
 MARGIN: Final = 0.25
 
 # How the simulator is reached; the rest of its settings are the test's.
@@ -58,6 +61,7 @@ class LabFleet:
         self.hosts: tuple[str, ...] = ()
         self._master_settings: dict[str, Any] = {}
         self._interval = 0.0
+        self._recording = False
         self._simulator: SimulatorClient | None = None
 
     @property
@@ -75,6 +79,7 @@ class LabFleet:
         max_concurrency: int = 8,
         shards_per_cluster: int = 4,
         simulator: Mapping[str, object] | None = None,
+        recording: bool = False,
     ) -> None:
         """Boot all machines, enrol the hosts (name to weight) and start every service.
 
@@ -82,6 +87,7 @@ class LabFleet:
         second, so that a fleet is up in seconds; MASTER's follows whatever it is.
         """
         self.hosts = tuple(hosts)
+        self._recording = recording
         await asyncio.to_thread(self.lab.boot, DISCORD, MASTER, *hosts)
         settings: dict[str, Any] = {
             **WIRING,
@@ -149,8 +155,11 @@ class LabFleet:
         await self._kill(host, "discluster-control")
 
     async def add_host(self, name: str, weight: float) -> None:
-        """A further machine. A weight other than 1 has to be set in MASTER's file first."""
-        await asyncio.to_thread(self.lab.boot, name)
+        """A further machine, or MASTER's, which may be a host as well. A weight other than 1 has to
+        be set in MASTER's file first.
+        """
+        if name not in self.lab.machines:
+            await asyncio.to_thread(self.lab.boot, name)
         if weight != 1.0:
             self._master_settings["hosts"][name] = {"weight": weight}
             await asyncio.to_thread(self._configure_master)
@@ -158,9 +167,46 @@ class LabFleet:
         self.hosts += (name,)
         await self._enrol(name)
 
+    async def configure(
+        self,
+        *,
+        shards_per_cluster: int | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Change MASTER's file and restart MASTER."""
+        if shards_per_cluster is not None:
+            self._master_settings["shards_per_cluster"] = shards_per_cluster
+        for name, weight in (weights or {}).items():
+            self._master_settings["hosts"][name] = {"weight": weight}
+        await asyncio.to_thread(self._configure_master)
+        await self.restart_master()
+
+    async def set_cluster_setting(self, host: str, name: str, value: str) -> None:
+        self.lab[host].write("/etc/discluster/cluster.yaml", yaml.safe_dump({name: value}))
+
+    async def shut_down(self, host: str) -> None:
+        """``systemctl poweroff``."""
+        await asyncio.to_thread(self.lab[host].power_off)
+
+    async def boot(self, host: str) -> None:
+        await asyncio.to_thread(self.lab[host].boot)
+
     async def kill_cluster(self, cluster: int) -> None:
         """SIGKILL of the cluster's main process."""
         await self._kill(await self._host_of(cluster), unit_of(cluster))
+
+    async def kill_clusters(self, host: str) -> None:
+        """SIGKILL of all clusters of a host in one command; systemd starts them again."""
+        await self._kill(host, CLUSTER_UNITS)
+
+    async def kill_host(self, host: str) -> None:
+        """SIGKILL of CONTROL and of all clusters; systemd starts them again."""
+        await self._kill(host, "discluster-control.service", CLUSTER_UNITS)
+
+    def recordings(self) -> tuple[Path, ...]:
+        """On the disks of all hosts; the machines share one monotonic clock."""
+        inside = str(recorder.ON_A_MACHINE).lstrip("/")
+        return tuple(self.lab[host].disk / inside for host in self.hosts)
 
     async def restart_cluster(self, cluster: int) -> None:
         """``systemctl restart``."""
@@ -211,6 +257,11 @@ class LabFleet:
         """What an operator does to add a machine, word for word."""
         settings = {"identify_interval": self._interval, "reconnect_maximum": 1}
         self.lab[name].write("/etc/discluster/control.yaml", yaml.safe_dump(settings))
+        if self._recording:
+            source = Path(recorder.__file__).read_text()
+            self.lab[name].write(f"/usr/lib/python3/dist-packages/{RECORDER}.py", source)
+            handler = yaml.safe_dump({"handler": f"{RECORDER}:Recorder"})
+            self.lab[name].write("/etc/discluster/cluster.yaml", handler)
         _give_token(self.lab[name])
         created = await self.ctl("token", "create", "--host", name)
         if created.returncode:
@@ -225,8 +276,8 @@ class LabFleet:
             journal = await asyncio.to_thread(machine.journal, "--lines=60")
             raise LabError(f"{name}: systemctl {' '.join(words)}: {done.stderr}\n{journal}")
 
-    async def _kill(self, name: str, unit: str) -> None:
-        await self._systemctl(name, "kill", "--kill-whom=main", "--signal=KILL", unit)
+    async def _kill(self, name: str, *units: str) -> None:
+        await self._systemctl(name, "kill", "--kill-whom=main", "--signal=KILL", *units)
 
     async def _host_of(self, cluster: int) -> str:
         for host in self.hosts:

@@ -136,6 +136,12 @@ class Machine:
         os.kill(self.leader, _HALT)
         self._off(timeout)
 
+    def power_off(self, verb: str = "poweroff", *, timeout: float = 60.0) -> None:
+        """``systemctl poweroff``, or another verb that ends the machine, as an operator does it."""
+        # It may end before systemctl has its answer.
+        self.run("systemctl", verb, check=False)
+        self._off(timeout)
+
     def cut_power(self) -> None:
         """Gone from one instant to the next: nothing is saved, no connection is closed."""
         self._switch.link(self.number, up=False)

@@ -4,6 +4,9 @@
 import pytest
 
 from tests.lab.conftest import TIMEOUT
+from tests.scenario.rolling import *  # noqa: F403
 from tests.scenario.scenarios import *  # noqa: F403
+from tests.scenario.sessions import *  # noqa: F403
+from tests.scenario.shutdown import *  # noqa: F403
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(TIMEOUT)]

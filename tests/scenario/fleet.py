@@ -2,6 +2,7 @@
 """A whole fleet as a scenario sees it: the same on loopback and on lab machines."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from discluster.simulator.client import SimulatorClient
@@ -36,8 +37,11 @@ class Fleet(Protocol):
         max_concurrency: int = 8,
         shards_per_cluster: int = 4,
         simulator: Mapping[str, object] | None = None,
+        recording: bool = False,
     ) -> None:
-        """Starts everything; ``hosts``: name to weight."""
+        """Starts everything; ``hosts``: name to weight. ``recording``: the clusters' handler is
+        the one of tests.chaos.recorder.
+        """
         ...
 
     async def status(self) -> dict[str, Any]:
@@ -66,9 +70,42 @@ class Fleet(Protocol):
 
     async def add_host(self, name: str, weight: float) -> None: ...
 
+    async def configure(
+        self,
+        *,
+        shards_per_cluster: int | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Changes MASTER's settings and restarts it."""
+        ...
+
+    async def set_cluster_setting(self, host: str, name: str, value: str) -> None:
+        """For clusters of ``host`` that start from now on."""
+        ...
+
+    async def shut_down(self, host: str) -> None:
+        """The whole machine, in an orderly way; returns when it is off."""
+        ...
+
+    async def boot(self, host: str) -> None:
+        """Switches a machine on that was shut down."""
+        ...
+
     async def kill_cluster(self, cluster: int) -> None: ...
 
     async def restart_cluster(self, cluster: int) -> None: ...
+
+    async def kill_clusters(self, host: str) -> None:
+        """SIGKILL of all clusters of a host at once."""
+        ...
+
+    async def kill_host(self, host: str) -> None:
+        """SIGKILL of a host's CONTROL and of all its clusters; they are started again."""
+        ...
+
+    def recordings(self) -> tuple[Path, ...]:
+        """The directories that the recording handlers write to."""
+        ...
 
     async def units(self, host: str) -> dict[int, str]:
         """Cluster number to the unit's state, as the supervisor says."""

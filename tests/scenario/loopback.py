@@ -17,20 +17,24 @@ from typing import Any, Final, final
 import yaml
 
 from discluster.simulator.client import SimulatorClient
+from tests.chaos import recorder
 from tests.scenario.processes import REPOSITORY, Finished, Service, run
 from tests.waiting import wait_for
 
 TOKEN: Final = "loopback-token"
-# Seconds that MASTER waits longer than Discord asks for, as its default does (5.25 for 5): the time
-# from the writing of an IDENTIFY to its arrival varies that much, whatever the interval is.
+# Seconds that MASTER waits longer than Discord asks for: on a busy machine the time from the
+# writing of an IDENTIFY to its arrival varies that much, whatever the interval is.
 MARGIN: Final = 0.25
+# For Discord's own interval, the default of the settings is right.
+DISCORDS_INTERVAL: Final = 5.0
 
 
 @final
 class LoopbackFleet:
     """See tests.scenario.fleet.Fleet."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, handler: str = "tests.chaos.recorder:Recorder") -> None:
+        """``handler``: of the clusters, in a fleet that is started with ``recording``."""
         # Not pytest's tmp_path: a UNIX socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="discluster-"))
         self._guardian = subprocess.Popen(
@@ -43,7 +47,9 @@ class LoopbackFleet:
         self._services: dict[str, Service] = {}
         self._simulator: SimulatorClient | None = None
         self._master_settings: dict[str, Any] = {}
-        self._interval = 0.0
+        self._pace: dict[str, float] = {}
+        self._recorder = handler
+        self._handler: dict[str, Any] = {}
 
     @property
     def simulator(self) -> SimulatorClient:
@@ -60,8 +66,10 @@ class LoopbackFleet:
         max_concurrency: int = 8,
         shards_per_cluster: int = 4,
         simulator: Mapping[str, object] | None = None,
+        recording: bool = False,
     ) -> None:
         """By default the simulator's identify interval is half a second, MASTER's follows it."""
+        self._handler = {"handler": self._recorder} if recording else {}
         self._credentials.mkdir(parents=True)
         (self._credentials / "discluster.token").write_text(TOKEN)
         settings: dict[str, Any] = {
@@ -75,14 +83,15 @@ class LoopbackFleet:
             "control": f"unix:{self.directory / 'simulator.sock'}",
         }
         interval = float(settings["identify_interval"]) * float(settings.get("time_factor", 1.0))
-        self._interval = interval + MARGIN
+        if interval != DISCORDS_INTERVAL:
+            self._pace = {"identify_interval": interval + MARGIN}
         self._master_settings = {
             "listen": f"127.0.0.1:{free_port()}",
             "names": ["127.0.0.1"],
             "discord_api": f"http://127.0.0.1:{settings['http_port']}/api/v10",
             "shard_count": shards,
             "shards_per_cluster": shards_per_cluster,
-            "identify_interval": self._interval,
+            **self._pace,
             "hosts": {name: {"weight": weight} for name, weight in hosts.items()},
             **self._directories("master"),
         }
@@ -108,13 +117,13 @@ class LoopbackFleet:
 
     async def _enrol(self, name: str) -> None:
         """What an operator does to add a machine, word for word."""
-        self._write(f"{name}-cluster", self._directories(name))
+        self._write(f"{name}-cluster", {**self._directories(name), **self._handler})
         settings = {
             "host": name,
             "supervisor": "embedded",
             "embedded_on_stop": "keep",
             "cluster_config": str(self.directory / f"{name}-cluster.yaml"),
-            "identify_interval": self._interval,
+            **self._pace,
             "reconnect_maximum": 1,
             **self._directories(name),
         }
@@ -132,6 +141,18 @@ class LoopbackFleet:
             await self.restart_master()
         await self._enrol(name)
         self.hosts += (name,)
+
+    async def configure(
+        self,
+        *,
+        shards_per_cluster: int | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        if shards_per_cluster is not None:
+            self._master_settings["shards_per_cluster"] = shards_per_cluster
+        for name, weight in (weights or {}).items():
+            self._master_settings["hosts"][name] = {"weight": weight}
+        await self.restart_master()
 
     # --- asking ---
 
@@ -152,6 +173,13 @@ class LoopbackFleet:
             *("--control-socket", str(self._runtime(host or "master") / "control.sock")),
             *arguments,
         )
+
+    async def set_cluster_setting(self, host: str, name: str, value: str) -> None:
+        settings = yaml.safe_load((self.directory / f"{host}-cluster.yaml").read_text())
+        self._write(f"{host}-cluster", {**settings, name: value})
+
+    def recordings(self) -> tuple[Path, ...]:
+        return (self.directory / "recordings",)
 
     async def units(self, host: str) -> dict[int, str]:
         return {cluster: "active" for cluster, _ in self._living(host)}
@@ -190,8 +218,37 @@ class LoopbackFleet:
         await self._services[host].kill()
         await self.start_control(host)
 
+    async def shut_down(self, host: str) -> None:
+        """What comes nearest: a CONTROL whose clusters end with it is told to stop."""
+        config = self.directory / f"{host}.yaml"
+        settings = yaml.safe_load(config.read_text())
+        if settings["embedded_on_stop"] != "stop":
+            config.write_text(yaml.safe_dump({**settings, "embedded_on_stop": "stop"}))
+            await self.restart_control(host)
+            await wait_for(lambda: self._in_touch(host), 20, what=f"{host} is in touch again")
+        await self.stop_control(host)
+
+    async def boot(self, host: str) -> None:
+        await self.start_control(host)
+
+    async def _in_touch(self, host: str) -> bool:
+        if not self._services["master"].running:
+            return True
+        hosts = (await self.status())["hosts"]
+        return any(h["host"] == host and h["state"] == "connected" for h in hosts)
+
     async def kill_cluster(self, cluster: int) -> None:
         os.kill(self._pid_of(cluster), signal.SIGKILL)
+
+    async def kill_clusters(self, host: str) -> None:
+        for _, pid in self._living(host):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    async def kill_host(self, host: str) -> None:
+        await self._services[host].kill()
+        await self.kill_clusters(host)
+        await self.start_control(host)
 
     async def restart_cluster(self, cluster: int) -> None:
         os.kill(self._pid_of(cluster), signal.SIGTERM)
@@ -241,7 +298,10 @@ class LoopbackFleet:
             module,
             arguments,
             log=self.directory / f"{name}.log",
-            extra={"CREDENTIALS_DIRECTORY": str(self._credentials)},
+            extra={
+                "CREDENTIALS_DIRECTORY": str(self._credentials),
+                recorder.DIRECTORY: str(self.directory / "recordings"),
+            },
         )
         return self._services[name]
 
@@ -250,9 +310,9 @@ class LoopbackFleet:
         found = []
         for path in self._runtime(host).glob("cluster-*.pid"):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                pid = int(path.read_text().split()[0])
-                if _lives(pid):
-                    found.append((int(path.stem.removeprefix("cluster-")), pid))
+                pid, started = path.read_text().split()
+                if _lives(int(pid), started):
+                    found.append((int(path.stem.removeprefix("cluster-")), int(pid)))
         return found
 
     def _pid_of(self, cluster: int) -> int:
@@ -269,9 +329,10 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _lives(pid: int) -> bool:
+def _lives(pid: int, started: str = "") -> bool:
+    """``started``: as in the pid file, so that nobody else's process is taken for it."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return False
-    return state != "Z"
+    return words[0] != "Z" and started in ("", words[19])

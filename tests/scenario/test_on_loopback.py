@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scenarios with real processes on loopback and the embedded supervisor."""
 
+from tests.scenario.rolling import *  # noqa: F403
 from tests.scenario.scenarios import *  # noqa: F403
+from tests.scenario.sessions import *  # noqa: F403
+from tests.scenario.shutdown import *  # noqa: F403

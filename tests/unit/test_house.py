@@ -23,7 +23,7 @@ NOUNS = {
         "messages",
         "notify",
     ),
-    *("plan", "secret", "service", "sessions", "settings"),
+    *("plan", "secret", "service", "sessions", "settings", "stays"),
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
 # The whole vocabulary of the fleet's wire stands in one place.

@@ -3,21 +3,35 @@
 
 import importlib
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
 from discluster.errors import ConfigurationError
 from discluster.gateway.commands import Command
-from discluster.gateway.events import Event
+from discluster.gateway.events import LATER, Event, Later
 from discluster.gateway.outbox import DEADLINE
+
+__all__ = ["LATER", "Commands", "FlushingHandler", "PacketHandler", "load_handler"]
 
 
 class Commands(Protocol):
-    """The way to Discord that a packet handler gets (see :mod:`discluster.gateway.commands`)."""
+    """The way back that a packet handler gets: to its cluster, and to Discord (see
+    :mod:`discluster.gateway.commands`). For the event loop only; another thread uses the loop's
+    ``call_soon_threadsafe``.
+    """
 
     @property
     def shard_count(self) -> int | None:
         """Of the whole fleet, as ``shard_of`` wants it; None before the first assignment."""
+        ...
+
+    def taken(self, event: Event) -> None:
+        """Acknowledges: everything of its shard up to ``event`` is taken, for good.
+
+        For events for which ``handle`` returned ``LATER``; one call for many, whose cost does not
+        grow with their number when they are passed on at once. It tells nothing if the session of
+        ``event`` is over, or its shard has left this cluster.
+        """
         ...
 
     async def send(self, shard: int, command: Command, *, timeout: float = DEADLINE) -> None:
@@ -43,11 +57,12 @@ class PacketHandler(Protocol):
         """Called once, before the first event. ``commands`` may be used until ``stop``."""
         ...
 
-    def handle(self, event: Event) -> Awaitable[None] | None:
+    def handle(self, event: Event) -> Awaitable[Later | None] | Later | None:
         """Takes one event: done when this, or the awaitable that it returns, is done.
 
-        The sequence that a RESUME begins after advances only then, so no event is lost. A shard's
-        next event waits; those of other shards do not.
+        The stored sequence advances only then, so no event is lost. A shard's next event waits;
+        those of other shards do not. With ``LATER`` the next event comes, and this one counts as
+        taken when ``commands.taken`` was called with it or with a later one of its shard.
         """
         ...
 
@@ -57,6 +72,20 @@ class PacketHandler(Protocol):
 
     def summary(self) -> str:
         """A few words for ``systemctl status``; may be empty."""
+        ...
+
+
+@runtime_checkable
+class FlushingHandler(Protocol):
+    """What a packet handler has that returns ``LATER``."""
+
+    async def flush(self, shard: int) -> None:
+        """Called after the last event of ``shard`` when it leaves this cluster or the cluster
+        stops: the time to acknowledge what is left of it. For several shards at once.
+
+        What is not acknowledged when it returns, raises or takes longer than ``flush_limit`` of
+        cluster.yaml is replayed: to whoever has the shard next.
+        """
         ...
 
 
@@ -92,11 +121,16 @@ def load_handler(name: str) -> PacketHandler:
             f"handler {name}: {type(handler).__name__} is no packet handler",
             hint="it needs the methods start, handle, stop and summary",
         )
+    _check_call(name, handler.start, 0, None, hint="it takes the cluster's number and the commands")
+    if isinstance(handler, FlushingHandler):
+        _check_call(name, handler.flush, 0, hint="it takes the number of a shard")
+    return handler
+
+
+def _check_call(name: str, method: Callable[..., object], *arguments: object, hint: str) -> None:
     try:
-        inspect.signature(handler.start).bind(0, None)
+        inspect.signature(method).bind(*arguments)
     except TypeError as error:
         raise ConfigurationError(
-            f"handler {name}: start cannot be called: {error}",
-            hint="it takes the cluster's number and the way to send commands",
+            f"handler {name}: {method.__name__} cannot be called: {error}", hint=hint
         ) from None
-    return handler

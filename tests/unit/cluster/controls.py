@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from discluster.clock import SystemClock
 from discluster.messages import (
     ClusterReport,
     Halt,
@@ -16,6 +17,12 @@ from discluster.messages import (
     decode,
     encode,
 )
+
+
+def permit(shard: int, *, since: float = 0.0, life: float = 10.0) -> Permit:
+    """``since``: seconds from now."""
+    begins = SystemClock().monotonic() + since
+    return Permit(shard=shard, since=begins, until=begins + life)
 
 
 class FakeControl:
@@ -80,7 +87,7 @@ class FakeControl:
                     self.say(self.halt)
                 introduces = False
                 if self.grants and isinstance(message, PermitRequest):
-                    self.say(Permit(shard=message.shard))
+                    self.say(permit(message.shard))
         except (ConnectionError, IndexError):
             pass
         finally:

@@ -37,7 +37,7 @@ class Cluster:
         self.sessions = [FakeSessions() for _ in range(count)]
         self._simulator = simulator
         self._transport = transport
-        self._permits = PacedPermits()
+        self.permits = PacedPermits()
         self.shards = [self._shard(number) for number in range(count)]
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -50,7 +50,7 @@ class Cluster:
             transport=self._transport,
             clock=SystemClock(),
             rng=Impatient(number),
-            permits=self._permits,
+            permits=self.permits,
             sessions=self.sessions[number],
             handler=self._hand_over,
             on_change=lambda: None,
@@ -118,6 +118,23 @@ async def test_sessions_that_were_all_closed_with_4003_come_back_without_an_iden
             lambda summary: summary.resumed == before.resumed + 6, 20.0
         )
         assert after.identifies == before.identifies
+        await cluster.until(ready=6)
+        assert await cluster.client.judgement() == []
+
+
+@pytest.mark.covers("T-40")
+async def test_resumes_wait_for_no_permit_while_every_lane_is_blocked() -> None:
+    async with Cluster.of(6) as cluster:
+        await cluster.permits.acquire(99)
+        before = await cluster.client.summary()
+        await cluster.client.invalidate(0, resumable=False)
+        await cluster.until(ready=5, waiting=1)
+        for shard in range(1, 6):
+            await cluster.client.drop(shard)
+        await cluster.client.wait_for_summary(lambda s: s.resumed == before.resumed + 5, 20.0)
+        await cluster.until(ready=5, waiting=1)
+        assert (await cluster.client.summary()).identifies == before.identifies
+        cluster.permits.returned(99)
         await cluster.until(ready=6)
         assert await cluster.client.judgement() == []
 

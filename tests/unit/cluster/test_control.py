@@ -14,14 +14,13 @@ from discluster.cluster.gate import ClusterGate
 from discluster.messages import (
     Assignment,
     ClusterReport,
-    Permit,
     PermitDenied,
     PermitRequest,
     PermitReturned,
     PermitUsed,
     Rejected,
 )
-from tests.unit.cluster.controls import FakeControl
+from tests.unit.cluster.controls import FakeControl, permit
 from tests.waiting import wait_for
 
 ASSIGNMENT = Assignment(
@@ -87,12 +86,54 @@ async def test_permit_is_asked_for_used_and_returned(rig: Rig) -> None:
         await asyncio.wait_for(rig.link.acquire(2), 5)
         rig.link.returned(2)
         await wait_for(lambda: len(control.permits) == 4, 5)
-        assert control.permits == [
-            PermitRequest(shard=1),
-            PermitUsed(shard=1),
-            PermitRequest(shard=2),
-            PermitReturned(shard=2),
-        ]
+        asked, used, *others = control.permits
+        assert asked == PermitRequest(shard=1)
+        assert isinstance(used, PermitUsed)
+        assert used.at == pytest.approx(SystemClock().monotonic(), abs=5)
+        assert others == [PermitRequest(shard=2), PermitReturned(shard=2)]
+
+
+@pytest.mark.covers("T-37")
+async def test_permit_that_comes_ahead_of_its_time_is_used_at_its_time(rig: Rig) -> None:
+    rig.control.grants = False
+    async with rig.control as control:
+        await wait_for(lambda: control.heard, 5)
+        asking = asyncio.create_task(rig.link.acquire(1))
+        await wait_for(lambda: control.permits, 5)
+        coming = permit(1, since=0.3)
+        control.say(coming)
+        await asyncio.wait_for(asking, 5)
+        assert SystemClock().monotonic() >= coming.since
+        assert rig.link.valid(1)
+
+
+@pytest.mark.covers("T-37")
+async def test_permit_is_void_once_its_time_is_over(rig: Rig) -> None:
+    rig.control.grants = False
+    async with rig.control as control:
+        await wait_for(lambda: control.heard, 5)
+        asking = asyncio.create_task(rig.link.acquire(1))
+        await wait_for(lambda: control.permits, 5)
+        assert not rig.link.valid(1)
+        control.say(permit(1, life=0.2))
+        await asyncio.wait_for(asking, 5)
+        await wait_for(lambda: not rig.link.valid(1), 5)
+        assert SystemClock().monotonic() >= 0.2
+
+
+async def test_identify_that_control_was_not_there_to_hear_of_is_told_when_it_is_back(
+    rig: Rig,
+) -> None:
+    async with rig.control as control:
+        await wait_for(lambda: control.heard, 5)
+        await asyncio.wait_for(rig.link.acquire(1), 5)
+    await wait_for(lambda: not rig.link.connected, 5)
+    rig.link.used(1)
+    at = SystemClock().monotonic()
+    async with rig.control as control:
+        await wait_for(lambda: any(isinstance(m, PermitUsed) for m in control.permits), 10)
+        (used,) = [m for m in control.permits if isinstance(m, PermitUsed)]
+        assert used.at == pytest.approx(at, abs=0.5)
 
 
 async def test_permit_is_asked_for_again_after_control_was_away(rig: Rig) -> None:
@@ -104,7 +145,7 @@ async def test_permit_is_asked_for_again_after_control_was_away(rig: Rig) -> Non
         control.hang_up()
         await wait_for(lambda: control.permits == [PermitRequest(shard=1)], 5)
         assert isinstance(control.heard[0], ClusterReport), "it introduces itself first"
-        control.say(Permit(shard=1))
+        control.say(permit(1))
         await asyncio.wait_for(asking, 5)
 
 
@@ -117,7 +158,7 @@ async def test_cancelled_request_is_returned(rig: Rig) -> None:
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         await wait_for(lambda: control.permits[1:] == [PermitReturned(shard=1)], 5)
-        control.say(Permit(shard=1))
+        control.say(permit(1))
         await wait_for(lambda: control.permits[2:] == [PermitReturned(shard=1)], 5)
 
 
@@ -130,7 +171,7 @@ async def test_denial_is_shown_and_asked_about_again(rig: Rig) -> None:
         control.say(PermitDenied(shard=1, reason="the budget is spent", retry_after=0.05))
         await wait_for(lambda: rig.link.denials == {1: "the budget is spent"}, 5)
         await wait_for(lambda: len(control.permits) == 2, 5)
-        control.say(Permit(shard=1))
+        control.say(permit(1))
         await asyncio.wait_for(asking, 5)
         assert rig.link.denials == {}
 

@@ -15,7 +15,7 @@ from discluster.clock import SystemClock
 from discluster.cluster.daemon import ClusterDaemon
 from discluster.cluster.handlers import Commands
 from discluster.errors import CommandError, NotSentError
-from discluster.gateway import Event
+from discluster.gateway import Event, Later
 from discluster.gateway.commands import UpdateVoiceState
 from discluster.messages import Assignment, Halt, Held, PermitDenied
 from discluster.plan import Session
@@ -56,7 +56,7 @@ class Handler:
         self.started.append(cluster)
         self.commands = commands
 
-    def handle(self, event: Event) -> Awaitable[None] | None:
+    def handle(self, event: Event) -> Awaitable[None] | Later | None:
         if self.raises:
             raise RuntimeError("the handler has a fault")
         self.events.append(event)
@@ -72,12 +72,19 @@ class Handler:
 class Rig:
     """One cluster 3 on a directory that outlives it."""
 
-    def __init__(self, directory: Path, *, stall_limit: float = 60.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        stall_limit: float = 60.0,
+        flush_limit: float = 5.0,
+        handler: Handler | None = None,
+    ) -> None:
         self.directory = directory
         self.control = FakeControl(directory / "control.sock")
         self.clock = SystemClock()
         self.transport = FakeTransport(self.clock)  # type: ignore[arg-type]  # asks it the time only
-        self.handler = Handler()
+        self.handler = handler or Handler()
         self.notifier = RecordingNotifier(0.02)
         self.stop = asyncio.Event()
         self.daemon = ClusterDaemon(
@@ -93,6 +100,8 @@ class Rig:
             rng=random.Random(1),
             notifier=self.notifier,
             stall_limit=stall_limit,
+            unacknowledged=100,
+            flush_limit=flush_limit,
         )
 
     @asynccontextmanager

@@ -24,6 +24,9 @@ class Older:
     async def stop(self): pass
     def summary(self): return ""
 
+class Flushes(Good):
+    async def flush(self): pass
+
 class Lacking:
     def handle(self, event): pass
 
@@ -52,7 +55,8 @@ def test_handler_is_made_by_calling_its_attribute(modules: Path) -> None:
         ("not_there:Good", "handler not_there:Good: No module named 'not_there'", "importable"),
         ("our_handler:Bad", "module our_handler has no 'Bad'", "cluster.yaml"),
         ("our_handler:Lacking", "Lacking is no packet handler", "start, handle, stop and summary"),
-        ("our_handler:Older", "start cannot be called: too many positional", "the way to send"),
+        ("our_handler:Older", "start cannot be called: too many positional", "and the commands"),
+        ("our_handler:Flushes", "flush cannot be called: too many positional", "of a shard"),
         ("our_handler:fails", "calling it fails: OSError: no database", "cluster.yaml"),
         ("our_handler:SOURCE", "has no 'SOURCE'", "cluster.yaml"),
         ("our_broken_handler:X", "fails on import: ZeroDivisionError", "cluster.yaml"),

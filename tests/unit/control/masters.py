@@ -21,6 +21,8 @@ from discluster.messages import (
     PROTOCOL,
     ControlToMaster,
     Message,
+    Ping,
+    Pong,
     Welcome,
     control_to_master,
     decode,
@@ -28,7 +30,7 @@ from discluster.messages import (
 )
 
 NOW = datetime.datetime.now(datetime.UTC)
-WELCOME = Welcome(protocol=PROTOCOL, version="0", ping_interval=5.0, lease=30.0)
+WELCOME = Welcome(protocol=PROTOCOL, version="0", ping_interval=5.0, lease=30.0, now=1e6)
 
 Script = Callable[["Conversation"], Awaitable[None]]
 
@@ -40,10 +42,14 @@ class Conversation:
         self.socket = socket
 
     async def hear(self) -> ControlToMaster:
-        received = await self.socket.receive(timeout=5)
-        assert received.type is WSMsgType.BINARY, received
-        message: ControlToMaster = decode(control_to_master, received.data, peer="CONTROL")
-        return message
+        """The next message; a ping is answered on the way, as if no time passed at MASTER."""
+        while True:
+            received = await self.socket.receive(timeout=5)
+            assert received.type is WSMsgType.BINARY, received
+            message: ControlToMaster = decode(control_to_master, received.data, peer="CONTROL")
+            if not isinstance(message, Ping):
+                return message
+            await self.say(Pong(number=message.number, now=WELCOME.now))
 
     async def say(self, message: Message) -> None:
         await self.socket.send_bytes(encode(message))

@@ -18,6 +18,7 @@ from dbus_next.signature import Variant
 SYSTEMD: Final = "org.freedesktop.systemd1"
 MANAGER: Final = f"{SYSTEMD}.Manager"
 ROOT: Final = "/org/freedesktop/systemd1"
+SHUTDOWN: Final = f"{ROOT}/unit/shutdown_2etarget"
 
 
 @contextmanager
@@ -64,6 +65,7 @@ class Systemd1:
         self.errors: dict[str, tuple[str, str]] = {}  # member -> (name, text)
         self.silent: set[str] = set()  # members that get no reply
         self.jobs_end = True
+        self.shutdown_job = 0
         self.delay = 0.0
         self.in_flight = self.most_in_flight = 0
         self._number = 0
@@ -96,6 +98,18 @@ class Systemd1:
             [f"{SYSTEMD}.Unit", {"ActiveState": Variant("s", self.units[cluster].active)}, []],
         )
 
+    def shut_down(self, *, wanted: bool = True) -> None:
+        """Somebody wants poweroff, or takes it back."""
+        self.shutdown_job = int(wanted)
+        changed = {"Job": Variant("(uo)", [self.shutdown_job, f"{ROOT}/job/1"])}
+        self._signal(
+            SHUTDOWN,
+            "org.freedesktop.DBus.Properties",
+            "PropertiesChanged",
+            "sa{sv}as",
+            [f"{SYSTEMD}.Unit", changed, []],
+        )
+
     def _take(self, message: Message) -> bool:
         if message.message_type is not MessageType.METHOD_CALL or message.interface is None:
             return False
@@ -115,7 +129,7 @@ class Systemd1:
             self._bus.send(Message.new_error(message, *self.errors[message.member]))
             return
         match message.member:
-            case "Subscribe":
+            case "Subscribe" | "ResetFailedUnit":
                 self._reply(message, "", [])
             case "ListUnitsByPatterns":
                 self._reply(message, "a(ssssssouso)", [[self._row(c) for c in self.units]])
@@ -149,6 +163,8 @@ class Systemd1:
         return [name, "", "loaded", unit.active, unit.sub, "", path(cluster), 0, "", "/"]
 
     def _property(self, message: Message) -> Variant:
+        if message.path == SHUTDOWN:
+            return Variant("(uo)", [self.shutdown_job, "/"])
         unit = self.units.get(int(message.path.rpartition("/c")[2]), Unit())
         values = {
             "MainPID": Variant("u", unit.pid),

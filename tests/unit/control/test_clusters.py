@@ -101,8 +101,8 @@ async def test_report_introduces_a_cluster_that_then_gets_messages(ears: Ears) -
     peer.say(report(), report(), PermitRequest(shard=4))
     await wait_for(lambda: ears.permits, 5)
     assert ears.reports == [(3, True), (3, False)]
-    ears.permits[0][0].send(Permit(shard=4))
-    assert await peer.hear() == Permit(shard=4)
+    ears.permits[0][0].send(Permit(shard=4, since=1.0, until=2.0))
+    assert await peer.hear() == Permit(shard=4, since=1.0, until=2.0)
     await peer.leave()
     await wait_for(lambda: ears.gone == [3], 5)
     assert ears.hub.connection(3) is None
@@ -117,8 +117,8 @@ async def test_newest_connection_of_a_cluster_wins(ears: Ears) -> None:
     assert await old.hear() is None
     connection = ears.hub.connection(3)
     assert connection is not None
-    connection.send(Permit(shard=1))
-    assert await new.hear() == Permit(shard=1)
+    connection.send(Permit(shard=1, since=1.0, until=2.0))
+    assert await new.hear() == Permit(shard=1, since=1.0, until=2.0)
     assert ears.reports == [(3, True), (3, True)]
     assert ears.gone == [], "the cluster is there"
     await old.leave()

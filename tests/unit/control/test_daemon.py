@@ -21,6 +21,7 @@ from discluster.control.store import ControlStore
 from discluster.control.supervisor import UnitView
 from discluster.errors import StateError, SupervisorError, UnavailableError
 from discluster.messages import (
+    AllowanceReport,
     Assignment,
     Clearance,
     ClearanceCase,
@@ -42,9 +43,10 @@ from discluster.messages import (
     decode,
     encode,
 )
-from discluster.plan import ClusterPlan, HostPlan, digest, host_plan_to_yaml
+from discluster.plan import ClusterPlan, HostPlan, IdentifySlots, digest, host_plan_to_yaml
 from tests.notifier import RecordingNotifier
 from tests.unit.control.masters import WELCOME, Conversation, SmallMaster, joined_identity
+from tests.unit.control.purses import full_purse
 from tests.waiting import wait_for
 
 
@@ -55,6 +57,7 @@ def plan(generation: int = 5, host: str = "alpha", **clusters: tuple[int, ...]) 
         host=host,
         gateway_url="wss://gateway.example",
         clusters={int(c[1:]): ClusterPlan(shards=shards) for c, shards in clusters.items()},
+        identify=IdentifySlots(slot=0, slots=1),
     )
 
 
@@ -74,6 +77,7 @@ class FakeSupervisor:
         self.closed = False
         self.changed: Callable[[], None] = lambda: None
         self.clusters_outlive_control = True
+        self.shutdown = False
 
     async def open(self, on_change: Callable[[], None]) -> None:
         self.changed = on_change
@@ -85,6 +89,9 @@ class FakeSupervisor:
         seen = dict(self.running)
         await self.listing.wait()
         return seen
+
+    async def going_down(self) -> bool:
+        return self.shutdown
 
     async def start(self, cluster: int) -> None:
         self.calls.append(("start", cluster))
@@ -111,7 +118,7 @@ class Host:
         self.notifier = RecordingNotifier(0.02)
         self.clock = SystemClock()
         self.store = ControlStore(own=directory / "control", clusters=directory / "clusters")
-        self.permits = PermitDesk(clock=self.clock, interval=0.2)
+        self.permits = PermitDesk(clock=self.clock, interval=0.2, purse=full_purse(self.clock))
         self.daemon = ControlDaemon(
             host="alpha",
             store=self.store,
@@ -119,6 +126,7 @@ class Host:
             permits=self.permits,
             clock=self.clock,
             notifier=self.notifier,
+            checkpoint_interval=0.05,
         )
         self.path = directory / "control.sock"
         self.stop = asyncio.Event()
@@ -298,26 +306,6 @@ async def test_master_hears_of_a_refused_plan_and_gets_goodbye(host: Host, tmp_p
     assert host.notifier.told[-1] == "STOPPING" or "STOPPING" in host.notifier.told
 
 
-async def test_control_that_takes_its_clusters_along_says_no_goodbye(
-    host: Host, tmp_path: Path
-) -> None:
-    """A goodbye means that the clusters run on."""
-    host.supervisor.clusters_outlive_control = False
-    heard: list[object] = []
-    master = SmallMaster(tmp_path / "master")
-
-    async def script(conversation: Conversation) -> None:
-        heard.append(await conversation.hear())
-        await conversation.say(WELCOME)
-        while True:
-            heard.append(await conversation.hear())
-
-    master.script = script
-    async with master.serve(), host.running(host.link_to(master)):
-        await wait_for(lambda: any(isinstance(m, HostReport) for m in heard), 5)
-    assert not any(isinstance(m, Goodbye) for m in heard)
-
-
 async def test_control_without_master_waits_and_says_so(host: Host, tmp_path: Path) -> None:
     master = SmallMaster(tmp_path / "master")
     async with master.serve():
@@ -441,7 +429,8 @@ async def test_permit_of_a_cluster_that_vanishes_counts_as_used(host: Host, tmp_
             if not isinstance(message, HostReport):
                 heard.append(message)
             if isinstance(message, PermitRequest):
-                await conversation.say(Permit(shard=message.shard))
+                since = WELCOME.now
+                await conversation.say(Permit(shard=message.shard, since=since, until=since + 10))
 
     master.script = script
     async with master.serve(), host.running(host.link_to(master)):
@@ -449,9 +438,17 @@ async def test_permit_of_a_cluster_that_vanishes_counts_as_used(host: Host, tmp_
         async with Cluster(host, 3) as three:
             three.report(0, 7)
             three.say(PermitRequest(shard=7))
-            assert await three.hear() == Permit(shard=7)
-        await wait_for(lambda: len(heard) == 2, 5)
-        assert heard == [PermitRequest(shard=7), PermitUsed(shard=7)]
+            permit = await three.hear()
+            assert isinstance(permit, Permit)
+            assert permit.shard == 7
+            assert permit.until > SystemClock().monotonic(), "by the machine's clock"
+        await wait_for(lambda: any(isinstance(message, PermitUsed) for message in heard), 5)
+        assert isinstance(heard[0], AllowanceReport)
+        assert heard[1] == PermitRequest(shard=7)
+        used = heard[2]
+        assert isinstance(used, PermitUsed)
+        assert used.at is not None
+        assert used.at > WELCOME.now + 5, "it may use it until the permit ends"
         host.stop.set()
 
 
@@ -539,7 +536,7 @@ async def test_rejection_in_one_cluster_reaches_the_others_and_the_report(host: 
         four.say(PermitRequest(shard=2))
         three.report(1, 0, 1)
         assert await four.hear_any() == Halt(reason=None), "and no permit before"
-        assert await four.hear() == Permit(shard=2)
+        assert isinstance(await four.hear(), Permit)
 
 
 async def test_cluster_that_asks_for_clearance_gets_it_from_its_control(host: Host) -> None:

@@ -15,6 +15,7 @@ import pytest
 from discluster.clock import SystemClock
 from discluster.control.identity import Identity
 from discluster.control.link import MasterLink
+from discluster.control.mastertime import MasterTime
 from discluster.errors import ConfigurationError
 from discluster.master.authority import Authority
 from discluster.messages import (
@@ -33,6 +34,8 @@ from discluster.messages import (
 from tests.clock import ManualClock
 from tests.unit.control.masters import NOW, WELCOME, Conversation, SmallMaster, joined_identity
 from tests.waiting import wait_for
+
+PERMIT = Permit(shard=3, since=1.0, until=2.0)
 
 
 class Control:
@@ -63,7 +66,8 @@ class Control:
             longest_pause=0.3,
         )
 
-    def _connected(self) -> None:
+    def _connected(self, time: MasterTime) -> None:
+        self.time = time
         self.connected += 1
 
     def _lost(self) -> None:
@@ -105,7 +109,7 @@ async def test_link_greets_with_a_snapshot_and_passes_messages(
         heard.append(await conversation.hear())
         await conversation.say(WELCOME)
         await conversation.say(Ping(number=5))
-        await conversation.say(Permit(shard=3))
+        await conversation.say(PERMIT)
         heard.append(await conversation.hear())
         heard.append(await conversation.hear())
 
@@ -117,8 +121,26 @@ async def test_link_greets_with_a_snapshot_and_passes_messages(
     assert isinstance(heard[0], Hello)
     assert heard[0].report.plan_generation == 7
     assert heard[1:3] == [Pong(number=5), PermitReturned(shard=3)]
-    assert control.messages[0] == Permit(shard=3)
+    assert control.messages[0] == PERMIT
     assert control.connected >= 1
+
+
+async def test_link_learns_masters_time_from_the_greeting_and_from_pongs(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        greeted.append(SystemClock().monotonic())
+        await conversation.say(WELCOME)
+        await conversation.hear()
+
+    greeted: list[float] = []
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await wait_for(lambda: control.connected, 5)
+        assert control.time.surely_before(WELCOME.now) <= SystemClock().monotonic()
+        # It asks again at once; here MASTER's clock stands still.
+        await wait_for(lambda: control.time.surely_before(WELCOME.now) >= greeted[0], 4)
 
 
 async def test_lost_link_is_told_and_made_again_with_a_new_snapshot(
@@ -299,6 +321,21 @@ async def test_goodbye_is_acknowledged(master: SmallMaster, identity: Identity) 
         assert await control.link.say_goodbye(0.1) is False, "there is no connection yet"
         await control.says("connected")
         assert await control.link.say_goodbye(5) is True
+
+
+async def test_goodbye_is_not_waited_for_once_the_connection_is_lost(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        await conversation.hear()
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("connected")
+        async with asyncio.timeout(5):
+            assert await control.link.say_goodbye(60) is False
 
 
 async def test_goodbye_to_a_deaf_master_is_not_waited_for_long(

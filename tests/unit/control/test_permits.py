@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discluster.control import slots
+from discluster.control.mastertime import MasterTime
 from discluster.control.permits import PermitDesk
 from discluster.messages import (
     Message,
@@ -20,8 +21,10 @@ from discluster.messages import (
 )
 from discluster.plan import IdentifySlots
 from tests.clock import ManualClock, settle
+from tests.unit.control.purses import full_purse
 
-INTERVAL = 5.25
+INTERVAL = 5.05
+AHEAD = 500.0  # seconds by which MASTER's clock is ahead of the machine's
 ALONE = IdentifySlots(max_concurrency=1, slot=0, slots=1)
 
 
@@ -30,15 +33,34 @@ class Desk:
 
     def __init__(self, wall: float = 1_700_000_000.0, identify: IdentifySlots = ALONE) -> None:
         self.clock = ManualClock(wall=wall)
-        self.desk = PermitDesk(clock=self.clock, interval=INTERVAL)
+        self.desk = PermitDesk(clock=self.clock, interval=INTERVAL, purse=full_purse(self.clock))
         self.desk.follow(identify)
         self.to_master: list[Message] = []
         self.granted: list[tuple[int, float]] = []
         self.answers: list[Message] = []
+        self.ends: list[float] = []
         self.task = asyncio.create_task(self.desk.run())
 
-    def connect(self) -> None:
-        self.desk.master_connected(self.to_master.append)
+    def connect(self, way: float = 0.0) -> None:
+        """``way``: seconds to MASTER, and from there."""
+        now = self.clock.monotonic()
+        time = MasterTime(asked=now - 2 * way, told=now - way + AHEAD, heard=now)
+        self.desk.master_connected(self.to_master.append, time)
+        self.to_master.pop(0)  # the report on the allowance
+
+    def permit(self, shard: int, *, since: float = 0.0, life: float = 10.0) -> Permit:
+        """As MASTER words it; ``since``: seconds from now."""
+        begins = self.clock.monotonic() + AHEAD + since
+        return Permit(shard=shard, since=begins, until=begins + life)
+
+    def here(self, shard: int, *, since: float = 0.0, life: float = 10.0) -> Permit:
+        """As the cluster is to be told."""
+        begins = self.clock.monotonic() + since
+        return Permit(shard=shard, since=begins, until=begins + life)
+
+    def used(self, shard: int, *, since: float = 0.0, alone: bool = False) -> PermitUsed:
+        """As MASTER is to be told; ``since``: when, in seconds from now."""
+        return PermitUsed(shard=shard, at=self.clock.monotonic() + AHEAD + since, alone=alone)
 
     def request(self, shard: int, cluster: int = 1) -> None:
         self.desk.request(shard, cluster=cluster, reply=self._reply)
@@ -47,6 +69,7 @@ class Desk:
         self.answers.append(message)
         if isinstance(message, Permit):
             self.granted.append((message.shard, self.clock.wall()))
+            self.ends.append(message.until)
 
     async def close(self) -> None:
         self.task.cancel()
@@ -64,10 +87,11 @@ async def test_request_goes_to_master_and_its_permit_to_the_cluster(desk: Desk) 
     desk.connect()
     desk.request(3)
     assert desk.to_master == [PermitRequest(shard=3)]
-    desk.desk.answer(Permit(shard=3))
-    assert desk.answers == [Permit(shard=3)]
-    desk.desk.used(3)
-    assert desk.to_master[1:] == [PermitUsed(shard=3)]
+    desk.desk.answer(desk.permit(3, since=0.25))
+    assert desk.answers == [desk.here(3, since=0.25)], "by the machine's clock"
+    await desk.clock.advance(1)
+    desk.desk.used(3, at=desk.clock.monotonic() - 0.5)
+    assert desk.to_master[1:] == [desk.used(3, since=-0.5)], "by MASTER's clock"
 
 
 async def test_denial_is_forwarded_and_forgotten(desk: Desk) -> None:
@@ -76,7 +100,7 @@ async def test_denial_is_forwarded_and_forgotten(desk: Desk) -> None:
     desk.request(3)
     desk.desk.answer(denied)
     assert desk.answers == [denied]
-    desk.desk.answer(Permit(shard=3))
+    desk.desk.answer(desk.permit(3))
     assert desk.answers == [denied]
     assert desk.to_master[-1] == PermitReturned(shard=3)
 
@@ -85,7 +109,7 @@ async def test_permit_for_a_shard_that_gave_up_goes_back(desk: Desk) -> None:
     desk.connect()
     desk.request(3)
     desk.desk.returned(3)
-    desk.desk.answer(Permit(shard=3))
+    desk.desk.answer(desk.permit(3))
     assert desk.to_master[1:] == [PermitReturned(shard=3), PermitReturned(shard=3)]
     assert desk.answers == []
 
@@ -103,31 +127,68 @@ async def test_permit_of_a_lost_cluster_counts_as_used(desk: Desk) -> None:
     """It may have identified just before it was killed; Discord counts that."""
     desk.connect()
     desk.request(3)
-    desk.desk.answer(Permit(shard=3))
+    desk.desk.answer(desk.permit(3))
     desk.desk.cluster_gone(1)
-    assert desk.to_master[1:] == [PermitUsed(shard=3)]
+    assert desk.to_master[1:] == [desk.used(3, since=10)], "it may even live, and use it yet"
+
+
+@pytest.mark.covers("T-38")
+async def test_permit_that_a_lost_cluster_could_not_use_yet_goes_back(desk: Desk) -> None:
+    desk.connect()
+    desk.request(3)
+    desk.desk.answer(desk.permit(3, since=0.25))
+    desk.desk.cluster_gone(1)
+    assert desk.to_master[1:] == [PermitReturned(shard=3)]
+
+
+@pytest.mark.covers("T-38")
+async def test_unused_permit_goes_back(desk: Desk) -> None:
+    desk.connect()
+    desk.request(3)
+    desk.desk.answer(desk.permit(3))
+    desk.desk.returned(3)
+    assert desk.to_master[1:] == [PermitReturned(shard=3)]
+
+
+async def test_permit_that_came_too_late_goes_back_and_is_asked_for_again(desk: Desk) -> None:
+    """It lay in the socket while CONTROL stood still."""
+    desk.connect(way=0.5)
+    desk.request(3)
+    late = desk.permit(3)
+    await desk.clock.advance(9.6)
+    desk.desk.answer(late)
+    assert desk.answers == [], "0.4 s are left, if the way to MASTER took a second"
+    assert desk.to_master[1:] == [PermitReturned(shard=3), PermitRequest(shard=3)]
+    desk.desk.answer(desk.permit(3))
+    assert len(desk.answers) == 1
 
 
 async def test_shard_that_asks_again_while_it_holds_a_permit_has_used_it(desk: Desk) -> None:
     desk.connect()
     desk.request(3)
-    desk.desk.answer(Permit(shard=3))
+    desk.desk.answer(desk.permit(3))
     desk.request(3)
-    assert desk.to_master[1:] == [PermitUsed(shard=3), PermitRequest(shard=3)]
+    assert desk.to_master[1:] == [desk.used(3), PermitRequest(shard=3)]
 
 
 async def test_master_that_comes_back_hears_of_identifies_permits_and_waiters(desk: Desk) -> None:
     for shard in (1, 2, 3):
         desk.request(shard)
-    await desk.clock.advance(22)
-    assert [shard for shard, _ in desk.granted] == [1, 2]
+    while len(desk.granted) < 2:
+        await desk.clock.advance(0.05)
+    ends = desk.ends[-1] - desk.clock.monotonic()
     desk.desk.used(1)
     desk.connect()
-    assert desk.to_master == [PermitUsed(shard=1), PermitUsed(shard=2), PermitRequest(shard=3)]
-    desk.desk.master_lost()
+    assert desk.to_master == [
+        desk.used(1, alone=True),
+        desk.used(2, since=ends, alone=True),
+        PermitRequest(shard=3),
+    ]
     desk.to_master.clear()
+    desk.desk.used(2)
+    desk.desk.master_lost()
     desk.connect()
-    assert PermitUsed(shard=1) not in desk.to_master, "each identify is told once"
+    assert desk.to_master == [PermitRequest(shard=3)], "each identify is told once"
 
 
 async def test_nothing_is_granted_from_slots_while_master_is_there(desk: Desk) -> None:
@@ -192,6 +253,43 @@ async def test_wall_clock_set_back_opens_no_second_turn() -> None:
     await desk.close()
 
 
+async def test_a_permit_from_the_own_slot_ends_with_the_part_of_the_window_that_is_ours(
+    desk: Desk,
+) -> None:
+    desk.request(1)
+    await desk.clock.advance(22)
+    window = slots.window_length(INTERVAL)
+    ends_at = desk.ends[0] - desk.clock.monotonic() + desk.clock.wall()
+    assert ends_at % window == pytest.approx(window / 4)
+
+
+async def test_a_turn_that_was_not_used_is_taken_by_the_next_in_the_same_window(
+    desk: Desk,
+) -> None:
+    desk.request(1)
+    desk.request(2)
+    while not desk.granted:
+        await desk.clock.advance(0.1)
+    desk.desk.returned(1)
+    await desk.clock.advance(0.1)
+    assert [shard for shard, _ in desk.granted] == [1, 2]
+    assert desk.ends[0] == pytest.approx(desk.ends[1], abs=1e-3)
+    desk.request(3)
+    await desk.clock.advance(1)
+    assert len(desk.granted) == 2
+
+
+async def test_a_host_without_a_slot_identifies_only_with_masters_permit() -> None:
+    desk = Desk(identify=IdentifySlots(slot=None, slots=1))
+    desk.request(1)
+    await desk.clock.advance(120)
+    assert desk.granted == []
+    desk.connect()
+    desk.desk.answer(desk.permit(1))
+    assert [shard for shard, _ in desk.granted] == [1]
+    await desk.close()
+
+
 @pytest.mark.covers("T-41")
 async def test_buckets_have_turns_of_their_own() -> None:
     desk = Desk(identify=IdentifySlots(max_concurrency=2, slot=0, slots=1))
@@ -205,7 +303,8 @@ async def test_buckets_have_turns_of_their_own() -> None:
 
 
 async def test_without_a_plan_nobody_identifies() -> None:
-    desk = PermitDesk(clock=(clock := ManualClock()), interval=INTERVAL)
+    clock = ManualClock()
+    desk = PermitDesk(clock=clock, interval=INTERVAL, purse=full_purse(clock))
     answers: list[Any] = []
     task = asyncio.create_task(desk.run())
     desk.request(1, cluster=1, reply=answers.append)
@@ -213,13 +312,12 @@ async def test_without_a_plan_nobody_identifies() -> None:
     assert answers == []
     desk.follow(ALONE)
     await clock.advance(12)
-    assert answers == [Permit(shard=1)]
+    assert [answer.shard for answer in answers] == [1]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await settle()
 
 
-@pytest.mark.covers("T-39", "O-01")
 @pytest.mark.covers("F12", "O-07")
 async def test_nobody_identifies_from_slots_while_discord_rejects_the_fleet(desk: Desk) -> None:
     desk.request(3)

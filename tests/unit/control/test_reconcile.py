@@ -17,11 +17,18 @@ from discluster.control.reports import build_report
 from discluster.control.supervisor import UnitView
 from discluster.messages import Assignment, ClusterReport, Held, ShardView, UnitState
 from discluster.plan import ClusterPlan, HostPlan, Session
+from discluster.stays import Stay
 
 GATEWAY = "wss://gateway.example"
 
 
-def plan(*, generation: int = 5, handover: Any = None, **clusters: tuple[int, ...]) -> HostPlan:
+def plan(
+    *,
+    generation: int = 5,
+    handover: Any = None,
+    since: dict[int, int] | None = None,
+    **clusters: tuple[int, ...],
+) -> HostPlan:
     return HostPlan(
         generation=generation,
         shard_count=8,
@@ -29,6 +36,7 @@ def plan(*, generation: int = 5, handover: Any = None, **clusters: tuple[int, ..
         gateway_url=GATEWAY,
         clusters={int(c[1:]): ClusterPlan(shards=shards) for c, shards in clusters.items()},
         handover=handover or {},
+        since=since or {},
     )
 
 
@@ -40,6 +48,7 @@ def held(cluster: int, *shards: int, generation: int = 1, **more: Any) -> Held:
             shard_count=8,
             gateway_url=GATEWAY,
             shards=shards,
+            entered=more.pop("entered", {}),
             handover=more.pop("handover", {}),
         ),
         **more,
@@ -93,7 +102,7 @@ def test_without_a_plan_nothing_is_touched() -> None:
 
 def test_new_cluster_is_assigned_and_then_started() -> None:
     decision = decide(plan(c3=(0, 1)), see())
-    assert decision.steps == (Assign(held(3, 0, 1)), Start(3))
+    assert decision.steps == (Assign(held(3, 0, 1, entered={0: 5, 1: 5})), Start(3))
     assert decision.sentence == (
         "generation 5: starting cluster 3; assigning 2 shards to cluster 3"
     )
@@ -188,17 +197,54 @@ def test_session_is_taken_from_the_cluster_that_had_the_shard_last() -> None:
     """A higher sequence tells nothing: cluster 4 identified anew after it got the shard."""
     seen = see(
         {3: "active", 4: "active"},
-        (held(3), held(4, left=(1,))),
-        sessions={3: {1: session("old", 900)}, 4: {1: session("new", 2)}},
+        (held(3), held(4, left=(1,), entered={1: 4})),
+        stays={
+            3: {(1, 8): Stay(entered=2, session=session("old", 900))},
+            4: {(1, 8): Stay(entered=4, session=session("new", 2))},
+        },
+    )
+    assert assigned(decide(plan(c5=(1,)), seen), 5).handover == {1: session("new", 2)}
+
+
+def test_session_is_taken_from_the_newest_stay_when_our_records_were_lost() -> None:
+    seen = see(
+        stays={
+            3: {(1, 8): Stay(entered=4, session=session("new", 2))},
+            4: {(1, 8): Stay(entered=2, session=session("old", 900))},
+        },
     )
     assert assigned(decide(plan(c5=(1,)), seen), 5).handover == {1: session("new", 2)}
 
 
 def test_session_in_the_plan_wins_unless_the_same_went_further_here() -> None:
-    seen = see({3: "inactive"}, (held(3, left=(1,)),), sessions={3: {1: session("a", 50)}})
+    here = Stay(entered=2, session=session("a", 50))
+    seen = see({3: "inactive"}, (held(3, left=(1,), entered={1: 2}),), stays={3: {(1, 8): here}})
     for given, wins in [("a", session("a", 50)), ("b", session("b", 3))]:
-        target = plan(c4=(1,), handover={1: session(given, 3)})
+        target = plan(c4=(1,), handover={1: session(given, 3)}, since={1: 5})
         assert assigned(decide(target, seen), 4).handover == {1: wins}
+
+
+def test_session_in_the_plan_is_old_when_the_shard_has_been_here_since() -> None:
+    """MASTER leaves it in the plan until it has heard that a cluster runs the shard."""
+    here = Stay(entered=6, session=session("new", 2))
+    record = held(3, left=(1,), entered={1: 6})
+    seen = see({3: "inactive"}, (record,), stays={3: {(1, 8): here}})
+    target = plan(generation=7, c4=(1,), handover={1: session("old", 900)}, since={1: 5})
+    assert assigned(decide(target, seen), 4).handover == {1: session("new", 2)}
+
+
+def test_session_that_ended_here_is_not_taken_from_the_plan() -> None:
+    seen = see(
+        {3: "inactive"}, (held(3, left=(1,), entered={1: 6}),), stays={3: {(1, 8): Stay(entered=6)}}
+    )
+    target = plan(generation=7, c4=(1,), handover={1: session("old", 900)}, since={1: 5})
+    assert assigned(decide(target, seen), 4).handover == {}
+
+
+def test_session_of_another_shard_count_is_of_no_use() -> None:
+    here = Stay(entered=4, session=session("a", 50))
+    seen = see({3: "inactive"}, (held(3, left=(1,), entered={1: 4}),), stays={3: {(1, 4): here}})
+    assert assigned(decide(plan(c4=(1,)), seen), 4).handover == {}
 
 
 def test_session_that_was_never_taken_is_handed_on() -> None:
@@ -231,7 +277,9 @@ def test_changed_shard_count_is_assigned() -> None:
 
 def test_report_holds_what_the_plan_took_until_no_record_names_it() -> None:
     """A cluster that does not run holds nothing that is planned here, but somebody may start it."""
-    seen = see({3: "failed"}, (held(3, 0, 1),), sessions={3: {1: session("a", 5)}})
+    record = held(3, 0, 1, entered={0: 4, 1: 4})
+    stay = Stay(entered=4, session=session("a", 5))
+    seen = see({3: "failed"}, (record,), stays={3: {(1, 8): stay}})
     kept: Any = {"troubles": {}, "host_trouble": None, "sentence": "s", "observed": seen}
     taken = build_report(plan=plan(c3=(0,)), **kept)
     assert taken.holding == (1,)
@@ -239,6 +287,7 @@ def test_report_holds_what_the_plan_took_until_no_record_names_it() -> None:
     planned = build_report(plan=plan(c3=(0, 1)), **kept)
     assert planned.holding == ()
     assert planned.released == {1: session("a", 5)}
+    assert planned.entered == {0: 4, 1: 4}
 
 
 def test_report_tells_of_troubles_and_failures() -> None:

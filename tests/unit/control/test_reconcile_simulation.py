@@ -11,19 +11,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from discluster.control.reconcile import Assign, Decision, Observed, Settle, Start, decide
 from discluster.control.reports import build_report
 from discluster.control.supervisor import UnitView
-from discluster.messages import Assignment, ClusterReport, Held, ShardView, UnitState
+from discluster.messages import (
+    Assignment,
+    ClusterReport,
+    Held,
+    HostReport,
+    ShardView,
+    UnitState,
+)
 from discluster.plan import ClusterPlan, HostPlan, Session
+from discluster.stays import Stay, newest
 
 SHARDS = 3
 CLUSTERS = (1, 2, 3)
-
-
-@dataclass
-class Record:
-    """One shard in a cluster's session file."""
-
-    session: Session
-    released: bool = False
 
 
 @dataclass
@@ -43,16 +43,13 @@ class Machine:
     disk: dict[int, bytes] = field(default_factory=dict)
     units: dict[int, UnitState] = field(default_factory=dict)
     processes: dict[int, Process] = field(default_factory=dict)
-    files: dict[int, dict[int, Record]] = field(default_factory=dict)
+    files: dict[int, dict[int, Stay]] = field(default_factory=dict)
     truth: dict[int, Session] = field(default_factory=dict)
     identified: int = 0
 
     def spawn(self, cluster: int) -> None:
         held = msgspec.json.decode(self.disk[cluster], type=Held) if cluster in self.disk else None
-        process = self.processes[cluster] = Process(held.assignment if held else None)
-        wanted = process.assignment.shards if process.assignment else ()
-        for shard, record in self.files.setdefault(cluster, {}).items():
-            record.released = record.released or shard not in wanted
+        self.processes[cluster] = Process(held.assignment if held else None)
         self.open_wanted(cluster)
 
     def open_wanted(self, cluster: int) -> None:
@@ -61,41 +58,64 @@ class Machine:
             return
         for shard in process.assignment.shards:
             if shard not in process.open:
-                self.take_over(cluster, shard, process.assignment.handover.get(shard))
+                self.take_over(cluster, shard, process.assignment)
                 process.open.add(shard)
 
-    def take_over(self, cluster: int, shard: int, handed: Session | None) -> None:
+    def take_over(self, cluster: int, shard: int, assignment: Assignment) -> None:
+        """As SessionSlot.take_over; then the shard resumes, or Discord says that it cannot."""
         file = self.files.setdefault(cluster, {})
-        record = file.get(shard)
-        if handed is not None and (record is None or record.released):
-            same = record is not None and record.session.session_id == handed.session_id
-            if record is None or not (same and record.session.seq >= handed.seq):
-                file[shard] = record = Record(handed)
-        if record is not None:
-            record.released = False
-        assert (record.session if record else None) == self.truth.get(shard), (
-            f"shard {shard} opens in cluster {cluster} with a session that is not its newest"
-        )
+        entered = assignment.entered[shard]
+        session = newest(file.get(shard), assignment.handover.get(shard), entered)
+        if (truth := self.truth.get(shard)) is not None:
+            assert session == truth, (
+                f"shard {shard} opens in cluster {cluster} with a session that is not its newest"
+            )
+        file[shard] = Stay(entered=entered, session=truth)
 
     def close(self, cluster: int, shard: int) -> None:
         self.processes[cluster].open.discard(shard)
-        if record := self.files[cluster].get(shard):
-            record.released = True
 
     def end(self, cluster: int, state: UnitState) -> None:
         self.units[cluster] = state
         self.processes.pop(cluster, None)
 
-    def identify(self, cluster: int, shard: int) -> None:
+    def new_session(self, shard: int) -> Session:
         self.identified += 1
-        session = Session(session_id=f"s{self.identified}", resume_url="wss://e", seq=1)
-        self.truth[shard] = session
-        self.files[cluster][shard] = Record(session)
+        self.truth[shard] = Session(
+            session_id=f"s{self.identified}", resume_url="wss://e", seq=self.identified % 3
+        )
+        return self.truth[shard]
+
+    def moves_on(self, shard: int, number: int) -> Session:
+        session = self.truth[shard]
+        self.truth[shard] = msgspec.structs.replace(session, seq=session.seq + number)
+        return self.truth[shard]
+
+    def identify(self, cluster: int, shard: int) -> None:
+        self.keep(cluster, shard, self.new_session(shard))
 
     def event(self, cluster: int, shard: int, number: int) -> None:
         if shard in self.truth:
-            session = msgspec.structs.replace(self.truth[shard], seq=self.truth[shard].seq + number)
-            self.truth[shard] = self.files[cluster][shard].session = session
+            self.keep(cluster, shard, self.moves_on(shard, number))
+
+    def dies(self, cluster: int, shard: int) -> None:
+        self.truth.pop(shard, None)
+        self.keep(cluster, shard, None)
+
+    def keep(self, cluster: int, shard: int, session: Session | None) -> None:
+        """As SessionSlot.save and clear: the stamp stays."""
+        stay = self.files[cluster][shard]
+        self.files[cluster][shard] = msgspec.structs.replace(stay, session=session)
+
+
+@dataclass
+class Owned:
+    """A shard that MASTER gave to this host: since when, and the session it came with, until a
+    cluster here was seen to run it.
+    """
+
+    since: int
+    known: Session | None = None
 
 
 class Host(RuleBasedStateMachine):
@@ -111,6 +131,8 @@ class Host(RuleBasedStateMachine):
         self.seen: dict[int, UnitState] = {}
         self.busy_then: frozenset[int] = frozenset()
         self.looked = False
+        self.owned: dict[int, Owned] = {}
+        """MASTER's; a shard that is not in it may run on another host."""
 
     # --- CONTROL ---
 
@@ -122,8 +144,8 @@ class Host(RuleBasedStateMachine):
             units={c: UnitView(state=state) for c, state in self.seen.items()},
             reports=dict(self.reports),
             held=self.held(),
-            sessions={
-                c: {s: record.session for s, record in file.items()}
+            stays={
+                c: {(s, SHARDS): stay for s, stay in file.items()}
                 for c, file in self.machine.files.items()
             },
             busy=frozenset(self.busy) | self.busy_then,
@@ -187,22 +209,57 @@ class Host(RuleBasedStateMachine):
 
     @rule(owners=st.lists(st.sampled_from((0, *CLUSTERS)), min_size=SHARDS, max_size=SHARDS))
     def new_plan(self, owners: list[int]) -> None:
-        """0: the shard is on another host."""
+        """0: the shard shall be on another host."""
         self.generation += 1
         clusters = {
             c: ClusterPlan(shards=tuple(s for s, o in enumerate(owners) if o == c))
             for c in CLUSTERS
             if c in owners
         }
-        # Only once nobody here holds it can it have been elsewhere; here it never comes back
-        # from there, so its newest session is always one that this host knows.
+        for shard in (s for s, owner in enumerate(owners) if owner):
+            if shard not in self.owned:
+                self.owned[shard] = Owned(self.generation, self.machine.truth.get(shard))
+        came = {s: owned for s, owned in self.owned.items() if owned.known and owners[s]}
         self.plan = HostPlan(
             generation=self.generation,
             shard_count=SHARDS,
             host="alpha",
             gateway_url="wss://gateway.example",
             clusters=clusters,
+            handover={s: owned.known for s, owned in came.items() if owned.known},
+            since={s: owned.since for s, owned in came.items()},
         )
+
+    @rule()
+    def master_hears_what_runs(self) -> None:
+        """As ownership: a session stays in the plan until a cluster reports its shard."""
+        report = self.report_to_master()
+        running = {view.shard for cluster in report.clusters for view in cluster.shards}
+        for shard in running & {*report.holding} & self.owned.keys():
+            if self.plan and shard in {*self.plan.shards()}:
+                self.owned[shard].known = None
+
+    @rule(
+        shard=st.integers(0, SHARDS - 1),
+        what=st.lists(st.sampled_from(["identifies", "events", "session ends"]), max_size=3),
+    )
+    def shard_runs_elsewhere(self, shard: int, what: list[str]) -> None:
+        """Once this host released it."""
+        if self.plan is None or shard in {*self.plan.shards()}:
+            return
+        if shard in self.owned:
+            report = self.report_to_master()
+            if shard in report.holding:
+                return
+            self.check_what_is_handed_on(shard, report)
+            del self.owned[shard]
+        for event in what:
+            if event == "identifies":
+                self.machine.new_session(shard)
+            elif event == "session ends":
+                self.machine.truth.pop(shard, None)
+            elif shard in self.machine.truth:
+                self.machine.moves_on(shard, 5)
 
     @rule()
     def control_looks(self) -> None:
@@ -249,11 +306,8 @@ class Host(RuleBasedStateMachine):
 
     @rule(cluster=st.sampled_from(CLUSTERS))
     def start_fails_before_the_cluster_runs(self, cluster: int) -> None:
-        """As with a handler that cannot be imported. A record of an earlier time in its file would
-        pass for one that it made now: then a session is lost, and one identify is spent.
-        """
-        never_ran = not self.machine.files.get(cluster) and cluster not in self.machine.processes
-        if self.busy.get(cluster) == "start" and never_ran:
+        """As with a handler that cannot be imported."""
+        if self.busy.get(cluster) == "start" and cluster not in self.machine.processes:
             del self.busy[cluster]
             self.busy_then |= {cluster}
             self.machine.units[cluster] = "failed"
@@ -302,6 +356,13 @@ class Host(RuleBasedStateMachine):
                 else:
                     self.machine.event(cluster, shard, number)
 
+    @precondition(lambda self: any(p.open for p in self.machine.processes.values()))
+    @rule(shard=st.integers(0, SHARDS - 1))
+    def discord_ends_a_session(self, shard: int) -> None:
+        for cluster, process in self.machine.processes.items():
+            if shard in process.open:
+                self.machine.dies(cluster, shard)
+
     @rule(passes=st.integers(1, 12))
     def nothing_special_happens_for_a_while(self, passes: int) -> None:
         for _ in range(passes):
@@ -322,16 +383,29 @@ class Host(RuleBasedStateMachine):
         """MASTER may give a shard away once it is neither planned here nor reported held."""
         if self.plan is None:
             return
-        report = build_report(
-            plan=self.plan, observed=self.observed(), troubles={}, host_trouble=None, sentence=""
-        )
+        report = self.report_to_master()
         planned = set(self.plan.shards())
-        for shard in set(range(SHARDS)) - planned - set(report.holding):
+        for shard in self.owned.keys() - planned - set(report.holding):
             for cluster, process in self.machine.processes.items():
                 assert shard not in process.open, f"cluster {cluster} still runs {shard}"
             for cluster, held in self.held().items():
                 assert shard not in held.assignment.shards, f"{cluster} would run {shard}"
-            assert report.released.get(shard) == self.machine.truth.get(shard)
+            self.check_what_is_handed_on(shard, report)
+
+    def report_to_master(self) -> HostReport:
+        return build_report(
+            plan=self.plan, observed=self.observed(), troubles={}, host_trouble=None, sentence=""
+        )
+
+    def check_what_is_handed_on(self, shard: int, report: HostReport) -> None:
+        """As master/ownership: to the host that gets it next."""
+        owned, session = self.owned[shard], report.released.get(shard)
+        told = None
+        if session is not None or shard in report.entered:
+            told = Stay(entered=report.entered[shard], session=session)
+        handed_on = newest(told, owned.known, owned.since)
+        if (truth := self.machine.truth.get(shard)) is not None:
+            assert handed_on == truth, f"shard {shard} leaves without its newest session"
 
     def teardown(self) -> None:
         """Left alone, the host comes to run the plan, whatever happened before."""
@@ -369,26 +443,55 @@ class Host(RuleBasedStateMachine):
 
 TestHost = Host.TestCase
 
-TestHost.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestHost.settings = settings(stateful_step_count=40, deadline=None)
 
 
-_OWNERS = st.lists(st.sampled_from((0, *CLUSTERS)), min_size=SHARDS, max_size=SHARDS)
+@dataclass
+class Move:
+    """One plan, and what comes between it and the next."""
+
+    owners: list[int]
+    passes: int
+    discord: list[str]
+    crash: bool
+    hears: bool
+    elsewhere: list[str]
 
 
-@given(
-    st.lists(st.tuples(_OWNERS, st.booleans(), st.integers(1, 40)), min_size=2, max_size=6),
+_MOVES = st.builds(
+    Move,
+    owners=st.lists(st.sampled_from((0, *CLUSTERS)), min_size=SHARDS, max_size=SHARDS),
+    passes=st.sampled_from([0, 1, 2, 3, 8]),
+    discord=st.lists(st.sampled_from(["identifies", "events", "session ends"]), max_size=3),
+    crash=st.booleans(),
+    hears=st.booleans(),
+    elsewhere=st.lists(st.sampled_from(["identifies", "events", "session ends"]), max_size=2),
 )
-@settings(max_examples=150, deadline=None)
-def test_session_follows_its_shard_through_regroupings(
-    moves: list[tuple[list[int], bool, int]],
+
+
+@given(st.lists(_MOVES, min_size=3, max_size=8))
+@settings(deadline=None)
+def test_session_follows_its_shard_through_regroupings_hosts_and_crashes(
+    moves: list[Move],
 ) -> None:
     host = Host()
     host.begin()
-    for owners, identifies, number in moves:
-        host.new_plan(owners)
-        for _ in range(8):
+    for move in moves:
+        host.new_plan(move.owners)
+        for _ in range(move.passes):
             host.calm_pass()  # asserts the session that every shard opens with
             host.what_is_told_released_is_released()
-        host.discord_sends(identifies, number)
-        host.discord_sends(False, number)
+        for what in move.discord:
+            if what == "session ends":
+                host.discord_ends_a_session(0)
+            else:
+                host.discord_sends(what == "identifies", 3)
+        for cluster in CLUSTERS:
+            if move.crash:
+                host.cluster_crashes(cluster, "activating")
+                host.cluster_comes_back(cluster)
+        if move.hears:
+            host.master_hears_what_runs()
+        for shard in range(SHARDS):
+            host.shard_runs_elsewhere(shard, move.elsewhere)
     host.teardown()

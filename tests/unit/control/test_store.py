@@ -10,6 +10,7 @@ from discluster.errors import StateError
 from discluster.messages import Assignment, Held
 from discluster.plan import ClusterPlan, HostPlan, Session, host_plan_to_yaml
 from discluster.sessions import SessionFile
+from discluster.stays import Stay
 
 
 def held(cluster: int = 3, generation: int = 1) -> Held:
@@ -89,18 +90,25 @@ def test_strange_directories_are_no_clusters(store: ControlStore, tmp_path: Path
     assert store.load_held() == {}
 
 
-def test_sessions_of_a_dead_cluster_are_read(store: ControlStore, tmp_path: Path) -> None:
+def test_stays_in_a_dead_cluster_are_read(
+    store: ControlStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     session = Session(session_id="s", resume_url="wss://e", seq=9)
     file = SessionFile(tmp_path / "clusters" / "3" / "sessions")
-    file.slot(1, 4).save(session)
+    slot = file.slot(1, 4)
+    slot.save(session)
+    slot.stamp(7)
     file.close()
     (tmp_path / "clusters" / "5").mkdir()
     (tmp_path / "clusters" / "5" / "sessions").write_bytes(b"damaged")
-    sessions = store.sessions({3: 4, 4: 4, 5: 4})
-    assert {cluster: dict(found) for cluster, found in sessions.items() if found} == {
-        3: {1: session}
-    }
-    assert not store.sessions({3: 8})[3], "sessions of another shard count are others"
+    for _ in range(2):
+        stays = store.stays({3, 4, 5})
+        assert {cluster: dict(found) for cluster, found in stays.items() if found} == {
+            3: {(1, 4): Stay(entered=7, session=session)}
+        }
+    told = [record.message for record in caplog.records]
+    assert len(told) == 1, "a fault is told once"
+    assert "clusters/5/sessions: not a session file of this version" in told[0]
 
 
 def test_cluster_is_forgotten_once_its_sessions_are_of_no_use(

@@ -68,6 +68,17 @@ async def test_it_subscribes_before_it_acts(rig: Rig) -> None:
     assert rig.systemd.calls[1] == ("StartUnit", "discluster-cluster@3.service", "replace")
 
 
+async def test_failed_unit_is_started_although_it_crashed_too_often(rig: Rig) -> None:
+    rig.systemd.units[3] = Unit("failed", "failed", result="start-limit-hit")
+    await rig.supervisor.units()
+    await rig.supervisor.start(3)
+    name = "discluster-cluster@3.service"
+    assert rig.systemd.calls[-2:] == [("ResetFailedUnit", name), ("StartUnit", name, "replace")]
+    await rig.supervisor.units()
+    await rig.supervisor.start(3)
+    assert rig.systemd.members().count("ResetFailedUnit") == 1, "it is not failed any more"
+
+
 @pytest.mark.parametrize("early", [False, True])
 async def test_start_and_stop_wait_for_their_jobs(rig: Rig, early: bool) -> None:
     rig.systemd.early = early
@@ -191,6 +202,16 @@ async def test_call_without_an_answer_has_a_time_limit(rig: Rig) -> None:
 async def test_unit_is_seen_as_systemd_tells_it(rig: Rig, unit: Unit, view: UnitView) -> None:
     rig.systemd.units[3] = unit
     assert await rig.supervisor.units() == {3: view}
+
+
+async def test_shutdown_that_is_wanted_is_seen_at_once_and_so_is_its_end(rig: Rig) -> None:
+    assert not await rig.supervisor.going_down()
+    rig.systemd.shut_down()
+    await wait_for(lambda: rig.changes == 1, 5)
+    assert await rig.supervisor.going_down()
+    rig.systemd.shut_down(wanted=False)
+    await wait_for(lambda: rig.changes == 2, 5)
+    assert not await rig.supervisor.going_down()
 
 
 async def test_state_that_nobody_knows_may_run(rig: Rig) -> None:

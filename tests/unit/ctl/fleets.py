@@ -8,11 +8,18 @@ import msgspec
 
 from discluster.console import (
     FleetStatus,
+    HostAllowance,
     HostStatus,
+    IdentifyOverview,
     IdentifyStatus,
+    LaneStatus,
     PlanChange,
     PlanDiff,
+    RolloutCluster,
+    RolloutStatus,
+    StoppedShard,
     Trouble,
+    WaitingShard,
 )
 from discluster.messages import ClusterView, ShardView
 
@@ -279,4 +286,116 @@ def local() -> HostStatus:
         seen=None,
         master="wss://master.example:7443, no answer for 4min 10s",
         summary="runs by plan 42 from disk",
+    )
+
+
+def rolling(state: str = "running", *, restarted: int = 12, total: int = 40) -> RolloutStatus:
+    """A rolling restart of ``total`` clusters, two of them under way while it runs."""
+    underway = 2 if state in ("running", "paused") else 0
+    lacks = ("its unit is activating: start", "2 of 16 shards ready; shard 5: resuming")
+    hosts = ("alpha", "beta", "gamma")
+    clusters = [
+        RolloutCluster(
+            cluster=number,
+            host=hosts[number % 3],
+            state="restarted",
+            seconds=2.4 + 0.1 * (number % 5),
+            identified=0,
+        )
+        for number in range(restarted)
+    ]
+    clusters += [
+        RolloutCluster(
+            cluster=number,
+            host=hosts[number % 3],
+            state="underway",
+            seconds=1.2 + number - restarted,
+            lacks=lacks[number - restarted],
+        )
+        for number in range(restarted, min(total, restarted + underway))
+    ]
+    clusters += [
+        RolloutCluster(cluster=number, host=hosts[number % 3], state="waiting")
+        for number in range(restarted + underway, total)
+    ]
+    return RolloutStatus(
+        state=state,  # type: ignore[arg-type]
+        at_a_time=2,
+        timeout=120.0,
+        age=31.0,
+        clusters=tuple(clusters),
+        problem="cluster 12 on alpha did not come back in 120 s: its unit is failed"
+        if state == "stopped"
+        else None,
+    )
+
+
+def rolling_paused() -> FleetStatus:
+    told = Trouble(
+        severity="warning",
+        text="rolling restart paused: 12 of 40 clusters restarted",
+        hint="go on with it: disclusterctl restart --rolling --continue",
+    )
+    return fleet(*three_hosts(), troubles=(told,))
+
+
+BUDGET_WAIT = "waiting for identify budget, 12 left (12 of them the reserve), resets in 3 h"
+
+
+def budget_spent() -> FleetStatus:
+    """Two shards lost their sessions, and the rest of the day's starts is the reserve."""
+    waiting = tuple(
+        msgspec.structs.replace(_waiting(shard), problem=BUDGET_WAIT) for shard in (2, 3)
+    )
+    alpha = host("alpha", cluster(0, (ready(0), ready(1), *waiting)))
+    identify = IdentifyStatus(
+        waiting=2, total=120, remaining=12, reset_after=10_800, reserve=12, blocked=BUDGET_WAIT
+    )
+    hint = "'disclusterctl identify resume --reserve' lets the reserve be spent as well"
+    trouble = Trouble(severity="warning", text=BUDGET_WAIT, hint=hint)
+    status = fleet(alpha, shard_count=4)
+    return msgspec.structs.replace(status, identify=identify, troubles=(trouble,))
+
+
+def identify_held() -> IdentifyOverview:
+    """A shard in a loop, others that wait, and a host out of touch."""
+    why = (
+        "identified 10 times within an hour; the last time it ended with: Discord closed with 4002"
+    )
+    return IdentifyOverview(
+        identify=IdentifyStatus(
+            max_concurrency=16,
+            waiting=3,
+            total=1000,
+            remaining=431,
+            reset_after=9_030,
+            reserve=100,
+            stopped=(StoppedShard(shard=7, age=1_920, why=why),),
+        ),
+        spendable=306,
+        again=52,
+        waste=500,
+        lanes=(LaneStatus(lane=4, waiting=2, granted=4, free_in=3.2),),
+        waiting=(
+            WaitingShard(shard=7, host="alpha", reason=f"held back by the identify guard: {why}"),
+            WaitingShard(shard=20, host="beta"),
+            WaitingShard(shard=36, host="beta"),
+        ),
+        allowances=(
+            HostAllowance(host="alpha", present=True, limit=15, left=15, daily=225),
+            HostAllowance(host="beta", present=False, limit=15, left=10, daily=225),
+        ),
+    )
+
+
+def identify_blocked() -> IdentifyOverview:
+    """The budget is down to its reserve."""
+    return IdentifyOverview(
+        identify=budget_spent().identify,
+        spendable=0,
+        again=4,
+        waste=60,
+        waiting=tuple(
+            WaitingShard(shard=shard, host="alpha", reason=BUDGET_WAIT) for shard in (2, 3)
+        ),
     )

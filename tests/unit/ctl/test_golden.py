@@ -21,10 +21,13 @@ SNAPSHOTS: Final[dict[str, FleetStatus | HostStatus | PlanDiff]] = {
     "failed-cluster": fleets.failed_cluster(),
     "no-hosts": fleets.no_hosts(),
     "many-shards": fleets.many_shards(),
+    "budget-spent": fleets.budget_spent(),
     "local": fleets.local(),
     "diff-nothing": fleets.nothing_to_do(),
     "diff-changes": fleets.some_changes(),
 }
+
+LOOKS_ELSEWHERE: Final = ("hosts", "rolling", "identify-held", "identify-blocked")
 
 
 def rendered(snapshot: FleetStatus | HostStatus | PlanDiff, width: int) -> RenderableType:
@@ -50,7 +53,7 @@ def test_hosts_look_as_agreed(width: int, compare_golden: CompareGolden) -> None
 
 
 def test_no_golden_file_is_left_over() -> None:
-    names = {f"{name}-{width}" for name in [*SNAPSHOTS, "hosts"] for width in (80, 120)}
+    names = {f"{name}-{width}" for name in [*SNAPSHOTS, *LOOKS_ELSEWHERE] for width in (80, 120)}
     assert {path.stem for path in GOLDEN.iterdir()} == names
 
 

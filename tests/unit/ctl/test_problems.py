@@ -112,7 +112,9 @@ def test_clusters_that_failed_alike_are_one_problem() -> None:
     ]
     [trouble] = problems.of_host(fleets.host("alpha", *views))
     assert trouble.text == "clusters 3-5, 9: unit failed: exit-code"
-    assert trouble.hint == "on alpha: journalctl -u discluster-cluster@3"
+    assert trouble.hint == (
+        "on alpha: journalctl -u discluster-cluster@3; once mended: disclusterctl restart 3 4 5 9"
+    )
 
 
 def test_failed_cluster_without_a_reason_is_told_too() -> None:

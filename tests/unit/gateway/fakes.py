@@ -5,7 +5,7 @@ import asyncio
 import json
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from discluster.errors import UnavailableError
-from discluster.gateway import Closed, Event, Identity, Shard
+from discluster.gateway import Closed, Event, Handler, Identity, Shard
 from discluster.messages import ShardState
 from discluster.plan import Session
 from discluster.secret import Secret
@@ -149,6 +149,7 @@ class FakePermits:
 
     def __init__(self) -> None:
         self.held = False
+        self.expired = False
         self.log: list[str] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -166,6 +167,9 @@ class FakePermits:
 
     def grant(self) -> None:
         self._waiting.popleft().set_result(None)
+
+    def valid(self, shard: int) -> bool:
+        return not self.expired
 
     def used(self, shard: int) -> None:
         self.log.append("used")
@@ -214,9 +218,10 @@ class Rig:
         self,
         *,
         session: Session | None = None,
-        handler: Callable[[Event], Awaitable[None] | None] | None = None,
+        handler: Handler | None = None,
         seed: int = 1,
         identity: Identity | None = None,
+        unacknowledged: int = 10_000,
     ) -> None:
         self.clock = ManualClock()
         self.transport = FakeTransport(self.clock)
@@ -236,6 +241,7 @@ class Rig:
             sessions=self.sessions,
             handler=handler or self._record,
             on_change=self._changed,
+            unacknowledged=unacknowledged,
         )
         self.task: asyncio.Task[None] | None = None
         self._tasks_before: set[asyncio.Task[Any]] = set()

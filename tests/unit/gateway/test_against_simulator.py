@@ -51,6 +51,9 @@ class PacedPermits:
     async def acquire(self, shard: int) -> None:
         await self._free.acquire()
 
+    def valid(self, shard: int) -> bool:
+        return True
+
     def used(self, shard: int) -> None:
         asyncio.get_running_loop().call_later(PACE * 1.3, self._free.release)
 

@@ -91,6 +91,26 @@ async def test_stop_at_the_moment_of_the_grant_returns_the_permit() -> None:
         assert rig.socket.ops() == []
 
 
+@pytest.mark.covers("T-37")
+async def test_permit_whose_time_is_over_is_returned_and_another_one_is_asked_for() -> None:
+    """The process stood still between the grant and the write."""
+    rig = Rig()
+    rig.permits.held = True
+    rig.permits.expired = True
+    async with rig:
+        rig.socket.hello()
+        await settle()
+        rig.permits.grant()
+        await settle()
+        assert rig.permits.log == ["asked", "granted", "returned", "asked"]
+        assert rig.socket.ops() == []
+        rig.permits.expired = False
+        rig.permits.grant()
+        await settle()
+        assert rig.permits.log[4:] == ["granted", "used"]
+        assert rig.socket.ops() == [2]
+
+
 @pytest.mark.covers("T-40")
 async def test_t40_resume_takes_no_permit() -> None:
     async with Rig(session=stored_session()) as rig:

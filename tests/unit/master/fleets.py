@@ -3,7 +3,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from discluster.master.ownership import host_plan, paced_hosts
+from discluster.master.ownership import host_plan
+from discluster.master.slots import share_out
 from discluster.messages import ClusterView, HostReport, ShardState, ShardView
 from discluster.plan import ClusterPlan, FleetPlan, Grant, HostEntry, HostPlan, Session
 
@@ -29,6 +30,8 @@ def fleet(
         for host, clusters in targets.items()
     }
     shards = [s for e in hosts.values() for c in e.clusters.values() for s in c.shards]
+    paced = {host for host, entry in hosts.items() if entry.clusters}
+    paced |= {grant.host for grant in (granted or {}).values()}
     return FleetPlan(
         generation=generation,
         shard_count=shard_count or max(shards, default=0) + 1,
@@ -36,6 +39,12 @@ def fleet(
         max_concurrency=max_concurrency,
         hosts=hosts,
         granted=dict(granted or {}),
+        slots=share_out(
+            {},
+            paced,
+            {host: report(0) for host in paced},
+            generation,
+        ),
         sessions=dict(sessions or {}),
     )
 
@@ -62,7 +71,7 @@ def report(
 
 
 def part_of(plan: FleetPlan, host: str) -> HostPlan:
-    return host_plan(plan, host, paced_hosts(plan))
+    return host_plan(plan, host)
 
 
 def planned(plan: FleetPlan, host: str) -> set[int]:

@@ -11,9 +11,9 @@ from aiohttp import ClientTimeout, web
 
 from discluster.errors import DiscordError, UnavailableError
 from discluster.master import discord as module
+from discluster.master.budget import Budget
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import RetryLaterError, fetch_gateway_bot
-from discluster.master.identify import Budget
 from discluster.master.store import MasterStore
 from discluster.secret import Secret
 from tests.clock import ManualClock
@@ -220,7 +220,7 @@ async def test_the_budget_survives_a_restart_and_counts_every_use(tmp_path: Path
     made = desk(tmp_path, discord, clock)
     await run_for(made, clock, 1)
     resets = clock.wall() - 1 + 3600
-    made.spent(Budget(total=1000, remaining=499, resets_at=resets))
+    made.ledger.granted([3])
     again = desk(tmp_path, discord, clock)
     assert again.budget == Budget(total=1000, remaining=499, resets_at=resets)
     assert again.recommended == 4
@@ -237,9 +237,15 @@ async def test_the_budget_is_refilled_when_its_time_has_come_and_counted_on(
     assert made.budget is not None
     first_reset = made.budget.resets_at
     clock.jump(3600 + 2 * 86_400)
-    assert made.budget == Budget(total=1000, remaining=1000, resets_at=first_reset + 3 * 86_400)
-    made.spent(Budget(total=1000, remaining=7, resets_at=first_reset + 3 * 86_400))
-    assert made.budget.remaining == 7
+    assert made.budget == Budget(
+        total=1000,
+        remaining=1000,
+        resets_at=first_reset + 3 * 86_400,
+        confirmed=False,
+        began=first_reset + 2 * 86_400,
+    )
+    made.ledger.granted(range(7))
+    assert made.budget.remaining == 993
 
 
 async def test_fixed_settings_win(tmp_path: Path) -> None:

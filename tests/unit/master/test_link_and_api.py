@@ -23,6 +23,11 @@ from discluster.console import (
     JoinRequest,
     JoinToken,
     PlanDiff,
+    RestartAnswer,
+    RestartRequest,
+    RollingChange,
+    RollingRequest,
+    RolloutStatus,
     TokenRequest,
 )
 from discluster.master.api import MachineApi, OperatorApi
@@ -97,7 +102,7 @@ class Fleet:
         self.machines: list[Machine] = []
 
     async def listen(self) -> list[web.AppRunner]:
-        link = ControlLink(self.run.master, ping_interval=0.05, lease=30)
+        link = ControlLink(self.run.master, ping_interval=0.05, lease=30, clock=SystemClock())
         machines = MachineApi(
             authority=self.authority, tokens=self.tokens, link=link, clock=SystemClock()
         )
@@ -170,7 +175,9 @@ async def test_both_sides_ping(fleet: Fleet) -> None:
     alpha = await fleet.join("alpha")
     assert isinstance(await alpha.hear_until(Ping), Ping)
     await alpha.say(Ping(number=77))
-    assert await alpha.hear_until(Pong) == Pong(number=77)
+    began = SystemClock().monotonic()
+    pong = await alpha.hear_until(Pong)
+    assert (pong.number, pong.now) == (77, pytest.approx(began, abs=5)), "and MASTER's clock"
 
 
 async def test_a_goodbye_is_answered_on_the_wire(fleet: Fleet) -> None:
@@ -322,6 +329,50 @@ async def test_operators_get_status_plans_and_tokens(fleet: Fleet) -> None:
         f"discluster-control join https://master.example:7443 --token {token.token}"
         f" --ca-fingerprint {fleet.authority.fingerprint} --host delta"
     )
+
+
+async def test_operators_restart_clusters_over_the_socket(fleet: Fleet) -> None:
+    url = "http://master/v1/rolling"
+    status, failure = await fleet.failure("GET", "/v1/rolling")
+    assert (status, failure.code) == (404, "no-rollout")
+    machines = {name: await fleet.join(name) for name in ("alpha", "beta")}
+    for name, machine in machines.items():
+        push: PlanPush = await machine.hear_until(PlanPush)
+        shards = list(host_plan_from_yaml(push.text, file=name).shards())
+        number = 0 if name == "alpha" else 1
+        await machine.say(report(push.generation, shards, cluster=number))
+
+    async def begun() -> bool:
+        body = encode(RollingRequest(at_a_time=1))
+        async with fleet.operator.post(url, data=body) as response:
+            return response.status == 200
+
+    await wait_for(begun, PATIENCE, what="both hosts have reported")
+    async with fleet.operator.get(url) as response:
+        rollout = msgspec.json.decode(await response.read(), type=RolloutStatus)
+    assert [cluster.state for cluster in rollout.clusters] == ["underway", "waiting"]
+    body = encode(RollingChange(action="pause"))
+    async with fleet.operator.post(f"{url}/change", data=body) as response:
+        rollout = msgspec.json.decode(await response.read(), type=RolloutStatus)
+    assert rollout.state == "paused"
+    body = encode(RestartRequest(clusters=(1,)))
+    async with fleet.operator.post("http://master/v1/restart", data=body) as response:
+        answered = msgspec.json.decode(await response.read(), type=RestartAnswer)
+    assert answered.runs == {1: 1}
+
+
+async def test_restarts_that_cannot_be_are_answered_in_words(fleet: Fleet) -> None:
+    status, failure = await fleet.failure(
+        "POST", "/v1/rolling", data=encode(RollingRequest(at_a_time=0))
+    )
+    assert (status, failure.message) == (400, "at least one cluster at a time")
+    status, failure = await fleet.failure(
+        "POST", "/v1/rolling/change", data=encode(RollingChange(action="continue", timeout=0.5))
+    )
+    assert (status, failure.code) == (400, "bad-request")
+    status, failure = await fleet.failure("POST", "/v1/rolling", data=encode(RollingRequest()))
+    assert (status, failure.code) == (409, "restart-refused")
+    assert failure.message.startswith("not now: waiting for alpha, beta")
 
 
 async def test_what_operators_ask_in_vain_is_answered_in_words(fleet: Fleet) -> None:

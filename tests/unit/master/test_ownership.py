@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from discluster.master.ownership import advance, identify_slots, paced_hosts
+from discluster.master.ownership import advance, unheard
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.messages import HostReport
 from discluster.plan import FleetPlan, Grant, Session
@@ -104,20 +104,41 @@ def test_while_a_host_follows_a_plan_that_master_does_not_know_nothing_new_is_gr
     starting = {"a": report(40), "b": report(40, [1])}
     first = advance(lost, starting)
     assert first.fleet.generation == 41, "a host refuses a plan older than its own"
-    assert first.fleet.granted == {}
-    second = advance(first.fleet, starting)
-    assert second.fleet.granted == {1: Grant(host="b")}, "a may be about to start shard 0"
-    third = advance(second.fleet, {"a": report(42), "b": report(42, [1])})
-    assert third.fleet.granted == {0: Grant(host="a"), 1: Grant(host="b")}
+    assert first.fleet.granted == {1: Grant(host="b")}, "a may be about to start shard 0"
+    assert advance(first.fleet, starting).fleet.granted == {1: Grant(host="b")}
+    half = {"a": report(41), "b": report(40, [1])}
+    assert advance(first.fleet, half).fleet.granted == {1: Grant(host="b")}, "or b may"
+    heard = advance(first.fleet, {"a": report(41), "b": report(41, [1])})
+    assert heard.fleet.granted == {0: Grant(host="a", since=42), 1: Grant(host="b")}
 
 
-def test_a_report_under_a_plan_from_before_a_lost_backup_is_no_release() -> None:
-    """MASTER came back with files of generation 6; the host follows 20, which names shard 1."""
-    step = advance(WITHDRAWN, {"a": report(20, [0])})
+def test_owners_in_a_backup_are_of_the_past() -> None:
+    """MASTER came back with files of generation 6, by which shard 1 is a's; b has it by now."""
+    step = advance(WITHDRAWN, {"a": report(20, [0]), "b": report(20, [1])})
     assert step.fleet.generation == 21
-    assert step.fleet.granted[1] == Grant(host="a", withdrawn=21)
-    again = advance(step.fleet, {"a": report(20, [0])})
-    assert again.fleet.granted[1] == Grant(host="a", withdrawn=21)
+    assert step.fleet.granted == {0: Grant(host="a"), 1: Grant(host="b")}
+    assert planned(step.fleet, "b") == {1}
+
+
+def test_shard_of_which_nobody_tells_waits_for_every_host_that_may_have_it() -> None:
+    first = advance(WITHDRAWN, {"a": report(20, [0])})
+    assert first.fleet.granted == {0: Grant(host="a")}
+    assert unheard(first.fleet, {"a": report(20, [0])}) == ["a", "b"]
+    alone = advance(first.fleet, {"a": report(21, [0])})
+    assert alone.fleet.granted == {0: Grant(host="a")}, "b was not heard"
+    back = advance(first.fleet, {"a": report(21, [0]), "b": report(20, [1])})
+    assert back.fleet.granted == {0: Grant(host="a"), 1: Grant(host="b")}
+
+
+def test_released_shard_that_a_backup_forgot_gets_its_newest_session() -> None:
+    first = advance(WITHDRAWN, {"a": report(20, [0]), "b": report(20)})
+    older = msgspec.structs.replace(
+        report(21, [0], released={1: session("older", 90)}), entered={1: 7}
+    )
+    newer = msgspec.structs.replace(report(21, released={1: session("newer", 3)}), entered={1: 9})
+    step = advance(first.fleet, {"a": older, "b": newer})
+    assert step.fleet.granted[1] == Grant(host="b", since=22)
+    assert part_of(step.fleet, "b").handover == {1: session("newer", 3)}
 
 
 def test_nothing_to_do_is_no_new_generation() -> None:
@@ -140,7 +161,7 @@ def test_nothing_to_do_is_no_new_generation() -> None:
 def test_a_session_that_no_plan_can_hold_is_dropped(bad: Session) -> None:
     """It would make MASTER's own file unreadable."""
     step = advance(WITHDRAWN, {"a": report(6, [0], released={1: bad})})
-    assert step.fleet.granted[1] == Grant(host="b")
+    assert step.fleet.granted[1] == Grant(host="b", since=7)
     assert step.fleet.sessions == {}
 
 
@@ -150,17 +171,14 @@ def test_a_host_that_leaves_the_plan_gets_one_without_clusters() -> None:
     assert part_of(step.fleet, "a").clusters == {}
 
 
-def test_slots_are_the_same_number_everywhere_and_each_host_has_its_own() -> None:
-    """A host whose shards were all taken away may still run them, and identify."""
-    leaving = fleet(
-        {"a": {0: [0]}, "b": {1: [1]}, "c": {}},
-        granted={0: Grant(host="a"), 1: Grant(host="c", withdrawn=4)},
-        max_concurrency=16,
-    )
-    paced = paced_hosts(leaving)
-    slots = [identify_slots(leaving, host, paced) for host in ("a", "b", "c")]
-    assert [(s.slot, s.slots) for s in slots] == [(0, 3), (1, 3), (2, 3)]
-    assert {s.max_concurrency for s in slots} == {16}
+def test_slots_are_shared_out_with_the_plan() -> None:
+    plan = fleet({"a": {0: [0]}, "b": {1: [1]}}, max_concurrency=16)
+    plan = msgspec.structs.replace(plan, slots={})
+    step = advance(plan, {"a": report(0), "b": report(0)})
+    slots = [part_of(step.fleet, host).identify for host in ("a", "b")]
+    assert [(s.slot, s.slots, s.max_concurrency) for s in slots] == [(0, 2, 16), (1, 2, 16)]
+    reports = {"a": report(2, [0]), "b": report(2, [1])}
+    assert not advance(step.fleet, reports).changed
 
 
 def test_a_pass_over_the_largest_fleet_is_fast_enough() -> None:

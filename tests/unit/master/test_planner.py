@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil, floor
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -177,6 +178,47 @@ def test_weight_zero_empties_a_host() -> None:
     new = plan_fleet(8, {"a": HostNeed(), "b": HostNeed(weight=0)}, old)
     assert new["b"].clusters == {}
     assert sorted(shards_of(new["a"])) == list(range(8))
+
+
+def test_shards_of_a_host_that_leaves_go_to_nobody_who_is_out_of_touch() -> None:
+    together = {"a": HostNeed(weight=2), "b": HostNeed(), "c": HostNeed()}
+    old = plan_fleet(24, together, {})
+    c = HostNeed(in_touch=False)
+    new = plan_fleet(24, {"a": HostNeed(weight=0), "b": HostNeed(), "c": c}, old)
+    assert new["a"].clusters == {}
+    assert len(shards_of(new["b"])) == 18
+    assert new["c"] == old["c"]
+
+
+def test_a_host_out_of_touch_gives_its_share_to_one_that_joins() -> None:
+    old = plan_fleet(8, {"a": HostNeed()}, {})
+    new = plan_fleet(8, {"a": HostNeed(in_touch=False), "b": HostNeed()}, old)
+    assert {host: len(shards_of(entry)) for host, entry in new.items()} == {"a": 4, "b": 4}
+
+
+@given(COUNTS, FLEETS, st.sets(st.sampled_from("abcdefgh")))
+def test_falling_silent_moves_nothing(
+    count: int, needs: dict[str, HostNeed], silent: set[str]
+) -> None:
+    planned = plan_fleet(count, needs, {})
+    later = {
+        host: msgspec.structs.replace(need, in_touch=host not in silent)
+        for host, need in needs.items()
+    }
+    assert plan_fleet(count, later, planned) == planned
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        {"a": HostNeed(weight=0), "b": HostNeed(in_touch=False)},
+        {"a": HostNeed(weight=0), "b": HostNeed(weight=0)},
+    ],
+)
+def test_where_nobody_can_take_shards_the_plan_is_refused(needs: dict[str, HostNeed]) -> None:
+    old = plan_fleet(8, {"a": HostNeed(), "b": HostNeed()}, {})
+    with pytest.raises(ConfigurationError, match="no host can take a shard"):
+        plan_fleet(8, needs, old)
 
 
 def test_shards_of_a_host_that_is_not_planned_for_find_a_new_home() -> None:

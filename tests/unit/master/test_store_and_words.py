@@ -9,8 +9,8 @@ import pytest
 
 from discluster.console import FleetStatus, IdentifyStatus, Trouble
 from discluster.errors import DocumentError, StateError
+from discluster.master.budget import Budget
 from discluster.master.changes import describe_changes, describe_reason
-from discluster.master.identify import Budget
 from discluster.master.ownership import advance
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.master.status import HostView, MasterView, fatal_block, fleet_status
@@ -169,7 +169,7 @@ def test_troubles_of_discord_and_of_the_budget_are_told() -> None:
     rejected = Trouble(severity="error", text="rejected")
     assert view(hosts, trouble=rejected).troubles == (rejected,)
     low = IdentifyStatus(waiting=2, blocked="the budget is low")
-    assert view(hosts, identify=low).troubles[0].text == "identifies wait: the budget is low"
+    assert view(hosts, identify=low).troubles[0].text == "the budget is low"
 
 
 def test_ages_are_counted_on_from_the_report() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discluster import messages
+from discluster import console, messages
 from discluster.errors import ProtocolError
 from discluster.messages import (
     ClusterToControl,
@@ -23,6 +23,7 @@ from discluster.messages import (
     decode,
     encode,
 )
+from discluster.plan import IdentifySlots
 
 DECODERS = [
     (messages.control_to_master, get_args(ControlToMaster)),
@@ -34,7 +35,7 @@ PAIRS = [(decoder, kind) for decoder, kinds in DECODERS for kind in kinds]
 ALL = sorted(
     {
         kind
-        for kind in vars(messages).values()
+        for kind in (*vars(messages).values(), *vars(console).values())
         if isinstance(kind, type) and issubclass(kind, Message)
     }
     - {Message},
@@ -48,6 +49,8 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False, allow_infinity=False),
     str: st.text(max_size=20),
     type(None): st.none(),
+    # It checks itself.
+    IdentifySlots: st.builds(IdentifySlots, slot=st.integers(0, 3), slots=st.integers(4, 99)),
 }
 
 
@@ -66,7 +69,7 @@ def values(shape: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(values, arguments))
     if origin is dict:
         return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=2)
-    if issubclass(shape, msgspec.Struct):
+    if shape not in PLAIN and issubclass(shape, msgspec.Struct):
         hints = get_type_hints(shape, include_extras=True)
         return st.builds(shape, **{name: values(hint) for name, hint in hints.items()})
     return PLAIN[shape]

@@ -17,7 +17,10 @@ from discluster.plan import (
     HostEntry,
     HostPlan,
     IdentifySlots,
+    Restarted,
+    Rollout,
     Session,
+    Underway,
     digest,
     fleet_plan_from_yaml,
     fleet_plan_to_yaml,
@@ -49,7 +52,7 @@ SLOTS = st.integers(1, 40).flatmap(
     lambda slots: st.builds(
         IdentifySlots,
         max_concurrency=st.integers(1, 64),
-        slot=st.integers(0, slots - 1),
+        slot=st.none() | st.integers(0, slots - 1),
         slots=st.just(slots),
         after=st.floats(0, 86_400),
     )
@@ -74,7 +77,26 @@ def numbered(draw: st.DrawFn, shard_count: int) -> dict[int, ClusterPlan]:
     made = draw(groups(shard_count))
     size = len(made)
     ids = draw(st.lists(st.integers(0, 999_999), unique=True, min_size=size, max_size=size))
-    return {n: ClusterPlan(shards=shards) for n, shards in zip(ids, made, strict=True)}
+    runs = st.sampled_from([0, 0, 1, 10**6])
+    return {n: ClusterPlan(shards=s, run=draw(runs)) for n, s in zip(ids, made, strict=True)}
+
+
+CLUSTERS = st.integers(0, 999_999)
+SECONDS = st.floats(0, 1e10)
+ROLLOUTS = st.builds(
+    Rollout,
+    state=st.sampled_from(["running", "paused", "stopped", "done"]),
+    began=SECONDS,
+    at_a_time=st.integers(1, 1000),
+    timeout=st.floats(1, 86_400),
+    waiting=st.lists(CLUSTERS, max_size=3).map(tuple),
+    underway=st.dictionaries(
+        CLUSTERS, st.builds(Underway, since=SECONDS, ready=st.just((1, 2))), max_size=2
+    ),
+    restarted=st.dictionaries(CLUSTERS, st.builds(Restarted, took=SECONDS), max_size=2),
+    gone=st.lists(CLUSTERS, max_size=2).map(tuple),
+    problem=st.none() | st.text(max_size=20),
+)
 
 
 @st.composite
@@ -121,6 +143,7 @@ def fleet_plans(draw: st.DrawFn) -> FleetPlan:
         },
         granted=draw(st.dictionaries(shards, grants, max_size=6)),
         sessions=draw(st.dictionaries(shards, SESSION, max_size=4)),
+        rollout=draw(st.none() | ROLLOUTS),
     )
 
 
@@ -157,6 +180,19 @@ def test_a_sound_session_is_one_that_a_plan_can_hold(session: Session) -> None:
             host_plan_from_yaml(host_plan_to_yaml(plan), file="p")
 
 
+def test_a_restart_of_a_cluster_is_a_diff_of_one_line() -> None:
+    first = HostPlan(
+        generation=4,
+        shard_count=8,
+        host="alpha",
+        gateway_url="wss://gateway.discord.gg",
+        clusters={2: ClusterPlan(shards=(0, 1)), 3: ClusterPlan(shards=(2, 3), run=2)},
+    )
+    lines = host_plan_to_yaml(first).splitlines()
+    assert "  2: {shards: [0, 1]}" in lines
+    assert "  3: {shards: [2, 3], run: 2}" in lines
+
+
 def test_a_change_of_one_cluster_is_a_diff_of_one_line() -> None:
     def text(*last: int) -> str:
         return host_plan_to_yaml(
@@ -177,7 +213,7 @@ def test_a_change_of_one_cluster_is_a_diff_of_one_line() -> None:
         "clusters:",
         "  2: {shards: [0, 1]}",
         "  3: {shards: [2, 3]}",
-        "identify: {max_concurrency: 1, slot: 0, slots: 1, after: 0.0}",
+        "identify: {max_concurrency: 1, slots: 1, after: 0.0}",
         "handover: {}",
     ]
     assert len(set(text(2, 3).splitlines()) ^ set(text(2).splitlines())) == 2

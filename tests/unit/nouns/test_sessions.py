@@ -8,8 +8,11 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 
 from discluster.errors import StateError
 from discluster.plan import MAXIMUM_SHARDS_PER_CLUSTER, Session
-from discluster.sessions import MAGIC, SessionFile, read_sessions
+from discluster.sessions import MAGIC, SessionFile, SessionReader, read_sessions, read_stays
 
 RECORD = 384
 HEADER = 64
@@ -34,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_session_is_there_after_a_restart(path: Path) -> None:
     file = SessionFile(path)
-    assert file.complaint is None
+    assert file.complaints == ()
     slot = file.slot(5, 8)
     assert slot.load() is None
     slot.save(OLD)
@@ -91,7 +94,7 @@ def put(path: Path, record: bytes) -> dict[int, Session]:
 
 
 def test_a_save_that_is_cut_off_anywhere_gives_no_mixed_session(path: Path) -> None:
-    """The order of a save: mark free, fixed part, sequence, guilds, released, checksum."""
+    """The order of a save: mark free, fixed part, sequence, guilds, checksum."""
     before, after = record_before_and_after(path)
     fixed_at, fixed_end = 20, 20 + 4 + 4 + 2 + 2 + 64 + 256
     free = bytearray(before)
@@ -126,9 +129,9 @@ def test_a_truncated_file_is_set_aside_and_told(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
     assert read_sessions(path, 8) == {}
     file = SessionFile(path)
-    assert file.complaint is not None
-    assert str(path) in file.complaint
-    assert ("it is truncated" in file.complaint) == (size < 64)
+    (complaint,) = file.complaints
+    assert str(path) in complaint
+    assert ("it is truncated" in complaint) == (size < 64)
     assert path.with_name("sessions.unusable").stat().st_size == size
     file.slot(0, 8).save(NEW)
     file.close()
@@ -150,9 +153,52 @@ def test_a_foreign_or_old_file_is_set_aside_and_told(path: Path, header: bytes, 
     path.write_bytes(whole)
     assert read_sessions(path, 8) == {}
     file = SessionFile(path)
-    assert said in str(file.complaint)
+    (complaint,) = file.complaints
+    assert said in complaint
+    assert "identify anew" in complaint
     assert file.slot(0, 8).load() is None
     file.close()
+
+
+def sealed(session_id: bytes, url: bytes, *, seq: int = 1) -> bytes:
+    """A record of shard 5 of 8 with a valid checksum, whatever is in it."""
+    fixed = struct.pack("<IIHH64s256s", 5, 8, len(session_id), len(url), session_id, url)
+    head = struct.pack("<QIII", seq, 0, 0, zlib.crc32(fixed))
+    return (head + fixed + struct.pack("<Q", 1)).ljust(RECORD, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (sealed(b"id", b"http://x"), "can be no session"),
+        (sealed(b"\xff\x00 ", b"wss://x"), "can be no session"),
+        (sealed(b"id", b""), "can be no session"),
+        (
+            sealed(b"id", b"wss://x", seq=2**64 - 1),
+            "a sequence that cannot be: 18446744073709551615",
+        ),
+        (sealed(b"id", b"wss://x")[:16] + b"\1" * 4 + sealed(b"id", b"wss://x")[20:], "is damaged"),
+        (bytes(16) + bytes(4) + sealed(b"id", b"wss://x")[20:], "was cut off"),
+    ],
+)
+def test_a_record_with_nonsense_in_it_is_told_and_wiped(
+    path: Path, record: bytes, said: str
+) -> None:
+    file = SessionFile(path)
+    file.slot(5, 8).save(OLD)
+    file.slot(6, 8).save(NEW)
+    file.close()
+    assert put(path, record) == {6: NEW}
+    (doubt,) = read_stays(path).doubts
+    assert f"{path}: record 0 " in doubt
+    assert said in doubt
+
+    again = SessionFile(path)
+    assert [said in complaint for complaint in again.complaints] == [True]
+    assert again.slot(5, 8).load() is None
+    assert read_sessions(path, 8) == {6: NEW}
+    assert read_stays(path).doubts == ()
+    again.close()
 
 
 def test_there_is_nothing_to_read_where_there_is_no_file(tmp_path: Path) -> None:
@@ -167,25 +213,90 @@ def test_a_place_that_cannot_be_written_is_told_with_its_path(tmp_path: Path) ->
     assert e.value.hint
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_directory_is_told(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StateError, match="Permission denied"):
-        SessionFile(tmp_path / "sessions")
+_AS_NOBODY = """
+    import os, sys
+    from pathlib import Path
+    from discluster.errors import StateError
+    from discluster.sessions import SessionFile, read_stays
+
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    path = Path(sys.argv[1])
+    try:
+        SessionFile(path)
+    except StateError as error:
+        print(error.render())
+    print(read_stays(path).fault)
+"""
 
 
-def test_a_full_file_is_told_and_released_records_make_room(path: Path) -> None:
+def as_ordinary_user(path: Path) -> list[str]:
+    """What opening the file says to somebody who is not root, and what reading it does."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_AS_NOBODY), str(path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout.splitlines() or [done.stderr]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where an ordinary user can get to, as pytest's own directories are not."""
+    with tempfile.TemporaryDirectory(prefix="discluster-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_a_read_only_directory_is_told(place: Path) -> None:
+    (place / "clusters").mkdir(mode=0o555)
+    said, fault = as_ordinary_user(place / "clusters" / "sessions")
+    assert "clusters/sessions: the session file cannot be opened: Permission denied" in said
+    assert "must be writable" in said
+    assert fault == "None", "no file yet is no fault"
+
+
+def test_a_read_only_file_is_told(place: Path) -> None:
+    path = place / "sessions"
+    SessionFile(path).close()
+    path.chmod(0o444)
+    said, fault = as_ordinary_user(path)
+    assert "sessions: the session file cannot be opened: Permission denied" in said
+    assert fault == "None", "reading is all that it can be used for"
+
+
+def test_a_file_of_somebody_elses_is_told_by_its_reader_too(place: Path) -> None:
+    path = place / "sessions"
+    SessionFile(path).close()
+    path.chmod(0o000)
+    if os.geteuid() != 0:
+        pytest.skip("only root can have a file that an ordinary user may not read")
+    _, fault = as_ordinary_user(path)
+    assert "sessions: cannot be read: Permission denied" in fault
+    assert "identify anew" in fault
+
+
+def test_a_full_file_is_told_and_the_oldest_record_that_nobody_needs_makes_room(
+    path: Path,
+) -> None:
     file = SessionFile(path)
+    everybody = frozenset((shard, 1000) for shard in range(MAXIMUM_SHARDS_PER_CLUSTER))
     for shard in range(MAXIMUM_SHARDS_PER_CLUSTER):
-        file.slot(shard, 1000).save(msgspec.structs.replace(OLD, seq=shard))
+        slot = file.slot(shard, 1000)
+        slot.save(msgspec.structs.replace(OLD, seq=shard))
+        slot.stamp(2 if shard != 7 else 1)
     with pytest.raises(StateError, match="at most 256 shards"):
-        file.slot(999, 1000)
-    file.slot(7, 1000).release()
-    file.slot(999, 1000).save(NEW)
+        file.slot(999, 1000, everybody)
+    file.slot(999, 1000, everybody - {(7, 1000), (8, 1000)}).save(NEW)
     sessions = read_sessions(path, 1000)
     assert 7 not in sessions
     assert sessions[999] == NEW
     assert len(sessions) == MAXIMUM_SHARDS_PER_CLUSTER
+    assert read_stays(path).stays[999, 1000].entered == 0, "a stamp is not inherited"
     file.close()
 
 
@@ -215,34 +326,40 @@ def test_a_session_that_does_not_fit_is_as_none(path: Path, unstorable: Session)
 # --- whose session wins ---------------------------------------------------------------------------
 
 
+FURTHER = msgspec.structs.replace(OLD, seq=50)
+
+
 @pytest.mark.parametrize(
-    ("stored", "released", "handed_over", "wins"),
+    ("stored", "entered", "handed_over", "wins"),
     [
-        (None, False, None, None),
-        (None, False, NEW, NEW),
-        (OLD, False, None, OLD),
-        (OLD, False, NEW, OLD),  # its own last run is newer than what was handed over before it
-        (OLD, True, NEW, NEW),  # it was elsewhere since
-        (OLD, True, None, OLD),  # it comes back from another cluster that never ran it
-        (OLD, True, msgspec.structs.replace(OLD, seq=50), msgspec.structs.replace(OLD, seq=50)),
-        (OLD, True, msgspec.structs.replace(OLD, seq=5), OLD),  # the same session, less far on
+        (None, 0, None, None),
+        (None, 0, NEW, NEW),
+        (OLD, 5, None, OLD),
+        (OLD, 5, NEW, OLD),  # of this very stay: newer than what was handed over before it
+        (OLD, 4, NEW, NEW),  # it was elsewhere since
+        (OLD, 4, None, OLD),  # nobody knows of a newer one
+        (OLD, 4, FURTHER, FURTHER),
+        (FURTHER, 4, OLD, FURTHER),  # the same session, less far on
+        (None, 5, NEW, None),  # it ended in this stay
     ],
 )
 def test_the_newest_session_is_taken_over(
     path: Path,
     stored: Session | None,
-    released: bool,
+    entered: int,
     handed_over: Session | None,
     wins: Session | None,
 ) -> None:
+    """The shard was assigned under generation 5; its record is of the stay ``entered``."""
     file = SessionFile(path)
     slot = file.slot(0, 8)
     if stored is not None:
         slot.save(stored)
-    if released:
-        slot.release()
-    slot.take_over(handed_over)
+    slot.stamp(entered)
+    slot.take_over(handed_over, 5)
     assert slot.load() == wins
+    assert (0, 8) in read_stays(path).stays
+    assert read_stays(path).stays[0, 8].entered == 5
     file.close()
 
 
@@ -250,11 +367,30 @@ def test_what_was_taken_over_is_the_clusters_own_from_then_on(path: Path) -> Non
     file = SessionFile(path)
     slot = file.slot(0, 8)
     slot.save(OLD)
-    slot.release()
-    slot.take_over(None)
+    slot.take_over(None, 5)
     slot.advance(500)
-    slot.take_over(NEW)
+    slot.take_over(NEW, 5)
     assert slot.load() == msgspec.structs.replace(OLD, seq=500)
+    file.close()
+
+
+def test_a_session_that_ended_is_not_taken_up_again_from_what_was_handed_over(path: Path) -> None:
+    file = SessionFile(path)
+    slot = file.slot(0, 8)
+    slot.take_over(OLD, 5)
+    slot.clear()
+    slot.take_over(OLD, 5)
+    assert slot.load() is None
+    file.close()
+
+
+def test_a_crash_before_the_stamp_takes_the_handover_once_more(path: Path) -> None:
+    file = SessionFile(path)
+    slot = file.slot(0, 8)
+    slot.take_over(OLD, 4)
+    slot.save(NEW)  # what take_over does first, and then the process was killed
+    slot.take_over(NEW, 5)
+    assert slot.load() == NEW
     file.close()
 
 
@@ -267,14 +403,58 @@ def test_a_file_can_be_closed_while_somebody_still_has_a_slot(path: Path) -> Non
     assert slot.load() == OLD
 
 
-def test_all_other_records_are_released_at_a_start_with_fewer_shards(path: Path) -> None:
+def test_a_read_in_the_middle_of_a_save_gives_no_sequence_of_the_session_before(
+    path: Path,
+) -> None:
+    """A RESUME of the new session at the old one's sequence would skip events."""
     file = SessionFile(path)
-    for shard in (0, 1):
-        file.slot(shard, 8).save(msgspec.structs.replace(OLD, seq=shard))
-    file.release_all_but(frozenset({0}))
-    for shard in (0, 1):
-        file.slot(shard, 8).take_over(NEW)
-    assert read_sessions(path, 8) == {0: msgspec.structs.replace(OLD, seq=0), 1: NEW}
+    slot = file.slot(5, 8)
+    slot.save(msgspec.structs.replace(OLD, seq=5000))
+    before = path.read_bytes()
+    slot.save(msgspec.structs.replace(NEW, seq=1))
+    after = path.read_bytes()
+    file.close()
+    torn = bytearray(after)
+    torn[HEADER : HEADER + 8] = before[HEADER : HEADER + 8]
+    reads = iter((bytes(torn), after, after))
+
+    reading = SessionReader(read_bytes=lambda _: next(reads)).read(path)
+    assert reading.stays[5, 8].session == msgspec.structs.replace(NEW, seq=1)
+
+
+def test_what_was_seen_before_is_read_once(path: Path) -> None:
+    file = SessionFile(path)
+    slot = file.slot(5, 8)
+    slot.save(OLD)
+    reads = 0
+
+    def read(path: Path) -> bytes:
+        nonlocal reads
+        reads += 1
+        return path.read_bytes()
+
+    reader = SessionReader(read_bytes=read)
+    reader.read(path)
+    slot.advance(300)
+    reads = 0
+    assert reader.read(path).stays[5, 8].session == msgspec.structs.replace(OLD, seq=300)
+    assert reads == 1
+    file.close()
+
+
+def test_a_session_that_is_another_at_every_look_is_not_given_out(path: Path) -> None:
+    file = SessionFile(path)
+    slot = file.slot(5, 8)
+    looks = 0
+
+    def read(path: Path) -> bytes:
+        nonlocal looks
+        looks += 1
+        slot.save(msgspec.structs.replace(OLD, session_id=f"s{looks}"))
+        return path.read_bytes()
+
+    assert SessionReader(read_bytes=read).read(path).stays == {}
+    assert looks < 10
     file.close()
 
 
