@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario lab-tests lab deb etc clean bench bench-gateway bench-simulator
+.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc clean bench bench-gateway bench-simulator
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make faults      the fault matrix: real shards against a simulated Discord that misbehaves'
 	@echo 'make clients     discord.py, discord.js and others against the simulator'
 	@echo 'make scenario    scenarios with real processes on loopback'
+	@echo 'make chaos       docs/chaos.md: kills everything under load, counts every event (half an hour)'
 	@echo 'make lab-tests   the lab: Debian 13 machines in namespaces (root)'
 	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
 	@echo 'make deb         build/discluster_VERSION_all.deb for Debian 13'
@@ -42,6 +43,7 @@ test: $(VENV)/.dev
 	$(RUN) tests/clients/install --if-possible
 	$(PYTEST) tests/clients
 	$(PYTEST) tests/scenario
+	$(PYTEST) tests/chaos
 	$(PYTEST) tests/lab
 
 lint: $(VENV)/.dev
@@ -57,6 +59,11 @@ unit faults scenario: $(VENV)/.dev
 clients: $(VENV)/.dev
 	$(RUN) tests/clients/install
 	$(PYTEST) tests/clients
+
+# ARGS='--short' for a minute of it; see 'python -m tests.chaos --help'.
+chaos: $(VENV)/.dev
+	$(RUN) tests/clients/install --if-possible
+	$(RUN) -m tests.chaos $(ARGS)
 
 lab-tests: $(VENV)/.dev
 	tests/lab/prepare --if-possible

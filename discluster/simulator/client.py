@@ -84,7 +84,10 @@ class SimulatorClient:
         return msgspec.json.decode(await self._get("/report"), type=list[Report])
 
     async def sent(self, shard: int) -> list[tuple[int, int, int]]:
-        """Counted events sent to a shard: guild id, count, sequence."""
+        """Counted events sent to a shard: guild id, count, sequence.
+
+        Sequence 0: there was no session to send it in (setting `events_without_session`).
+        """
         body = await self._get("/sent", shard=str(shard))
         return msgspec.json.decode(body, type=list[tuple[int, int, int]])
 

@@ -28,6 +28,7 @@ class Stream:
 
     def __init__(self, shard: Shard, *, guilds: int, seed: str) -> None:
         self.sessions: list[Session] = []
+        self.last: Session | None = None
         self.numbers = numbers_on_shard(*shard, guilds)
         self._rng = random.Random(f"{seed}/{shard}")
         self._position = self._rng.randrange(1 << 16)
@@ -61,14 +62,19 @@ class Producer:
         guild_create_rate: float,
         unavailable_percent: int,
         seed: str,
+        without_session: bool = False,
     ) -> None:
-        """`rate` and `guild_create_rate`: per second and shard; the latter 0 means at once."""
+        """`rate` and `guild_create_rate`: per second and shard; the latter 0 means at once.
+
+        `without_session`: a shard that had a session has events, too, while it has none.
+        """
         self.rate = rate
         self._catalogue = catalogue
         self._guilds = guilds
         self._guild_create_rate = guild_create_rate
         self._unavailable_percent = unavailable_percent
         self._seed = seed
+        self._without_session = without_session
         # Shard counts in the order in which they came up: the eldest makes the events.
         self._generations: dict[int, dict[int, Stream]] = {}
         self._arriving: dict[Session, tuple[Iterator[int], float]] = {}
@@ -87,6 +93,7 @@ class Producer:
             generation[shard_id] = Stream(session.facts.shard, guilds=self._guilds, seed=self._seed)
         stream = generation[shard_id]
         stream.sessions.append(session)
+        stream.last = session
         session.guilds = len(stream.numbers)
         if not session.facts.intents & Intent.GUILDS:
             session.streaming = True
@@ -106,7 +113,7 @@ class Producer:
         if stream is None or session not in stream.sessions:
             return
         stream.sessions.remove(session)
-        if not stream.sessions:
+        if not stream.sessions and not self._without_session:
             del generation[shard_id]
         if not generation:
             del self._generations[num_shards]
@@ -170,7 +177,10 @@ class Producer:
         self, stream: Stream, events: float, elders: list[int], touched: set[Session]
     ) -> None:
         lead = next((session for session in stream.sessions if session.streaming), None)
-        if lead is None or not stream.numbers:
+        if not stream.numbers:
+            return
+        if lead is None:
+            self._miss(stream, events)
             return
         due = stream.due(events)
         if not due:
@@ -184,6 +194,18 @@ class Producer:
             elif not any(self._covering(num_shards, guild) for num_shards in elders):
                 touched.update(self._deal(template, guild))
         touched.add(lead)
+
+    def _miss(self, stream: Stream, events: float) -> None:
+        """Guilds have events that nobody gets, unless a session of another shard count covers
+        them: that one's stream makes them.
+        """
+        if not self._without_session or stream.last is None:
+            return
+        deck = self._catalogue.deck(stream.last.facts.intents)
+        for _ in range(stream.due(events)):
+            _, guild = stream.pick(deck)
+            if not any(self._covering(num_shards, guild) for num_shards in self._generations):
+                stream.last.sent.miss(guild, self._next_count(guild))
 
     def _deal(self, template: Template, guild: int) -> Iterator[Session]:
         """One event to every session that covers the guild and has the intent."""

@@ -38,6 +38,7 @@ class SentLog:
         self._limit = limit
         self._values = array("Q")
         self._sessions: list[str] = []
+        self._nobody: int | None = None
 
     def begin(self, session: str) -> int:
         """A session of the shard starts; returns its number for `add`."""
@@ -50,6 +51,12 @@ class SentLog:
         values.extend((guild, count, seq, session))
         if len(values) >= 8 * self._limit:
             del values[: len(values) - 4 * self._limit]
+
+    def miss(self, guild: int, count: int) -> None:
+        """Remember an event that no session was there for; its session is the empty string."""
+        if self._nobody is None:
+            self._nobody = self.begin("")
+        self.add(guild, count, 0, self._nobody)
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         values = self._values[-4 * self._limit :]
@@ -92,8 +99,8 @@ class Session:
         self.claimed = 0  # the highest sequence that a script made up
         self.skips = False  # whether some sequences are never sent
         self.content = bool(facts.intents & Intent.MESSAGE_CONTENT)
+        self.sent = sent
         self._replay_events = replay_events
-        self._sent = sent
         self._number = sent.begin(facts.id)
         self._entries: list[Entry] = []
         self._first = 1  # sequence of _entries[0]
@@ -103,7 +110,7 @@ class Session:
         self.seq += 1
         self._entries.append((template, guild, count))
         if template.counted:
-            self._sent.add(guild, count, self.seq, self._number)
+            self.sent.add(guild, count, self.seq, self._number)
         # Besides what a RESUME may ask for, the guilds of a session that just began: they are
         # all put in at once, and its connection needs time to send them.
         kept = self._replay_events + self.guilds + 1

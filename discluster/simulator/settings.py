@@ -143,6 +143,13 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     events_per_second: Annotated[
         float, Setting(help="Events per shard and real second", unit="1/s", minimum=0)
     ] = 5.0
+    events_without_session: Annotated[
+        bool,
+        Setting(
+            help="Guilds have events also while no session covers them, as they do at Discord; "
+            "GET /sent lists these with sequence 0. Not before a shard's first session"
+        ),
+    ] = False
     guild_create_rate: Annotated[
         float,
         Setting(

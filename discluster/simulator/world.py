@@ -56,6 +56,7 @@ class Bot:
             rate=settings.events_per_second,
             guild_create_rate=settings.guild_create_rate,
             unavailable_percent=settings.unavailable_percent,
+            without_session=settings.events_without_session,
             seed=f"{settings.seed}/{index}",
         )
 

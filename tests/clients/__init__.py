@@ -2,8 +2,8 @@
 """The simulator, judged by clients that nobody here wrote, and they by its oracles.
 
 discord.py, hikari, @discordjs/ws, discord.js and eris run as published, in processes of their own
-(drivers/), pinned by requirements.txt and package-lock.json and installed by tests/clients/install.
+(drivers/), pinned by requirements*.txt and package-lock.json, installed by tests/clients/install.
 
-New pins: change requirements.in and make requirements.txt by the command on its top; change
+New pins: change requirements*.in and make requirements*.txt by the command on its top; change
 package.json and run `npm install --omit-lockfile-registry-resolved --ignore-scripts` beside it.
 """

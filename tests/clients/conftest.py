@@ -15,9 +15,8 @@ from discluster.simulator.intents import DEFINED_INTENTS, PRIVILEGED_INTENTS, In
 from discluster.simulator.settings import SimulatorSettings
 from discluster.simulator.simulator import Simulator
 from tests.certificates import loopback_certificate
-from tests.clients import installation
 from tests.clients.foreign import Compression, ForeignClient, Library, Report, Wanted
-from tests.lab.prerequisites import required
+from tests.clients.skipping import skip_what_is_not_installed
 from tests.waiting import wait_for
 
 # hikari reads the application's id out of the token's first part.
@@ -29,23 +28,8 @@ PATIENCE = 30.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what needs a client that cannot be installed here.
-
-    Raises:
-        pytest.UsageError: one cannot, and ``DISCLUSTER_LAB=required``.
-    """
-    ours = [
-        item
-        for item in items
-        if item.path.is_relative_to(Path(__file__).parent)
-        and "installed" in getattr(item, "fixturenames", ())
-    ]
-    reason = installation.reason_to_skip() if ours else None
-    if reason is not None and required():
-        raise pytest.UsageError(f"DISCLUSTER_LAB=required, but {reason}")
-    for item in ours:
-        if reason is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    """Skip, with the reason, or refuse where nothing may be skipped."""
+    skip_what_is_not_installed(items, Path(__file__).parent)
 
 
 @dataclass

@@ -81,7 +81,7 @@ class ForeignClient:
             self._process = await asyncio.create_subprocess_exec(
                 *_command(self._library),
                 *("--config", str(self._config)),
-                env=_environment(self._trusted),
+                env=loopback_environment(self._trusted),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -165,8 +165,10 @@ def _command(library: Library) -> list[str]:
     return [installation.node() or "node", str(driver)]
 
 
-def _environment(trusted: Path | None) -> dict[str, str]:
-    """Without the proxies of this machine: everything is on loopback."""
+def loopback_environment(trusted: Path | None = None) -> dict[str, str]:
+    """Without the proxies of this machine: everything is on loopback. ``trusted``: a certificate
+    to believe, beside those of the system.
+    """
     ours = environment({} if trusted is None else _believe(trusted))
     kept = {name: value for name, value in ours.items() if not name.lower().endswith("_proxy")}
     return {**kept, "NO_PROXY": "*", "no_proxy": "*"}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the clients of others are installed, whether they are, and how they get there.
 
-Everything is pinned here: requirements.txt with hashes, package-lock.json with integrity values.
+Everything is pinned here: requirements*.txt with hashes, package-lock.json with integrity values.
+hikari-clusters needs an older hikari, so it has a virtual environment of its own.
 """
 
 import fcntl
@@ -22,10 +23,17 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 PINS: Final = Path(__file__).resolve().parent
 HOME: Final = REPOSITORY / "build" / "clients"
 PYTHON: Final = HOME / "venv" / "bin" / "python"
+HIKARI_CLUSTERS: Final = HOME / "venv-hikari-clusters" / "bin" / "python"
 MODULES: Final = HOME / "node_modules"
 LEAST_NODE: Final = 20
 """What @discordjs/ws asks for, and what Debian 13 has."""
 
+_REQUIREMENTS: Final = {
+    PYTHON: "requirements.txt",
+    HIKARI_CLUSTERS: "requirements-hikari-clusters.txt",
+}
+_TOO_NEW: Final = (3, 14)
+"""For hikari 2.0, by its metadata."""
 _STAMP: Final = HOME / "installed"
 _NPM_PINS: Final = ("package.json", "package-lock.json")
 _SECONDS: Final = 600
@@ -38,7 +46,7 @@ class InstallError(Exception):
 def fingerprint() -> str:
     """Changes whenever a pin does, or the Python that the virtual environment is made with."""
     digest = hashlib.sha256(sys.version.encode())
-    for name in ("requirements.txt", *_NPM_PINS):
+    for name in (*_REQUIREMENTS.values(), *_NPM_PINS):
         digest.update((PINS / name).read_bytes())
     return digest.hexdigest()
 
@@ -64,6 +72,13 @@ def reason_to_skip() -> str | None:
     return None
 
 
+def no_hikari_clusters() -> str | None:
+    """Why hikari-clusters cannot run with this Python, or None."""
+    if sys.version_info < _TOO_NEW:
+        return None
+    return f"hikari 2.0, which hikari-clusters needs, is for Python below 3.{_TOO_NEW[1]}"
+
+
 def install() -> bool:
     """Install what is missing; False when everything was there.
 
@@ -76,7 +91,9 @@ def install() -> bool:
             return False
         _STAMP.unlink(missing_ok=True)
         _install_node()
-        _install_python()
+        _install_python(PYTHON)
+        if no_hikari_clusters() is None:
+            _install_python(HIKARI_CLUSTERS)
         _install_npm()
         _STAMP.write_text(fingerprint())
     return True
@@ -103,11 +120,13 @@ def _install_node() -> None:
         raise InstallError(f"apt's Node is older than {LEAST_NODE} (install a newer one)")
 
 
-def _install_python() -> None:
-    shutil.rmtree(HOME / "venv", ignore_errors=True)
-    _run([sys.executable, "-m", "venv", HOME / "venv"])
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", PINS / "requirements.txt"])
+def _install_python(python: Path) -> None:
+    environment = python.parent.parent
+    shutil.rmtree(environment, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", environment])
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pins = PINS / _REQUIREMENTS[python]
+    _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", pins])
 
 
 def _install_npm() -> None:

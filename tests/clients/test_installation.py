@@ -32,8 +32,11 @@ asyncio.run(main())
 """
 
 
-def test_python_pins_are_exact_and_hashed_and_name_no_index() -> None:
-    text = (installation.PINS / "requirements.txt").read_text()
+@pytest.mark.parametrize(
+    "pinned", sorted(installation.PINS.glob("requirements*.txt")), ids=lambda path: path.stem
+)
+def test_python_pins_are_exact_and_hashed_and_name_no_index(pinned: Path) -> None:
+    text = pinned.read_text()
     pins = re.findall(r"^([a-z0-9-]+)==\S+ .*\\\n +--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
     named = [line for line in text.splitlines() if line and line[0] not in "# "]
     assert len(pins) == len(named) > 10

@@ -38,7 +38,7 @@ def session(
     return Session(facts, replay_events=replay, sent=SentLog(log))
 
 
-def producer(*, guilds: int = 32, rate: float = 10.0, **changes: float) -> Producer:
+def producer(*, guilds: int = 32, rate: float = 10.0, **changes: float | bool) -> Producer:
     options = {"guild_create_rate": 0.0, "unavailable_percent": 0, **changes}
     return Producer(
         catalogue=CATALOGUE,
@@ -129,6 +129,43 @@ def test_rate_is_kept_over_many_small_ticks() -> None:
     for _ in range(1000):
         maker.tick(0.02)
     assert abs(len(received(target)) - 140) <= 1
+
+
+def test_guilds_have_events_while_their_shard_has_no_session_if_so_wanted() -> None:
+    maker, first, second = producer(without_session=True), session(), session()
+    maker.add(first)
+    maker.tick(1.0)
+    maker.remove(first)
+    had = sum(maker.counts.values())
+    maker.tick(1.0)
+    missed = [(guild, count, seq) for guild, count, seq in first.sent if not seq]
+    assert len(missed) == 10 == sum(maker.counts.values()) - had
+    assert list(first.sent.sessions())[-10:] == [""] * 10
+    maker.add(second)
+    maker.tick(1.0)
+    everything = received(first) + received(second) + [(guild, count) for guild, count, _ in missed]
+    assert Counter(guild for guild, _ in everything) == maker.counts
+    assert len(set(everything)) == len(everything) == 30
+
+
+def test_events_that_nobody_gets_are_not_made_twice_for_two_shard_counts() -> None:
+    maker, gone = producer(without_session=True, rate=50.0), session()
+    maker.add(gone)
+    maker.remove(gone)
+    halves = [session((0, 2)), session((1, 2))]
+    for half in halves:
+        maker.add(half)
+    maker.tick(1.0)
+    assert list(gone.sent) == []
+    assert sum(maker.counts.values()) == sum(len(received(half)) for half in halves)
+
+
+def test_without_that_wish_guilds_wait_for_their_shard() -> None:
+    maker, target = producer(), session()
+    maker.add(target)
+    maker.remove(target)
+    maker.tick(1.0)
+    assert not maker.counts
 
 
 def test_a_long_stall_is_not_made_up_for() -> None:
