@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc clean bench bench-gateway bench-simulator
+.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc clean bench bench-gateway bench-simulator bench-sessions
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
@@ -82,6 +82,9 @@ bench bench-gateway: $(VENV)/.dev
 
 bench-simulator: $(VENV)/.dev
 	$(RUN) -m tests.bench.simulator_rate --output docs/simulator-rate.md
+
+bench-sessions: $(VENV)/.dev
+	$(RUN) -m tests.bench.sessions --output docs/sessions.md
 
 etc: $(VENV)/.runtime
 	PYTHONPATH=. $(RUN) packaging/etc.py etc

@@ -51,19 +51,19 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
 LONG: Final = Extent(
     shards=32,
-    clusters=300,
+    clusters=240,
     pause=0.9,
     most=4,
-    controls=20,
-    masters=20,
-    hosts_clusters=12,
-    hosts=12,
-    anything=40,
-    restarts=60,
-    regroupings=12,
-    weights=10,
+    controls=10,
+    masters=10,
+    hosts_clusters=6,
+    hosts=6,
+    anything=20,
+    restarts=40,
+    regroupings=6,
+    weights=5,
 )
-LONG_IN_BATCHES: Final = msgspec.structs.replace(LONG, clusters=100, restarts=20)
+LONG_IN_BATCHES: Final = msgspec.structs.replace(LONG, clusters=80, restarts=15)
 SHORT: Final = Extent(
     shards=24,
     clusters=20,
@@ -83,7 +83,7 @@ Campaign = Callable[[OurFleet, Observer, random.Random], Awaitable[None]]
 
 
 async def long_form(seed: int, tell: Callable[[Row], None]) -> list[Row]:
-    """Four fleets, twenty minutes."""
+    """Four fleets, a quarter of an hour."""
     plans = (
         (("alpha", "beta", "gamma"), 2, False, _killed_clusters(LONG)),
         (("alpha", "beta", "gamma"), 2, True, _killed_clusters(LONG_IN_BATCHES)),

@@ -6,7 +6,7 @@ and what may run there; and wherever a shard is opened, it has the session of it
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -99,6 +99,8 @@ class Ownership(RuleBasedStateMachine):
         self.reports: dict[str, HostReport] = {}
         self.last: dict[int, Session] = {}
         """By shard: its session where it ran last."""
+        self.backups: list[str] = []
+        self.files_were_lost = False
 
     @initialize(running=st.booleans())
     def begin(self, running: bool) -> None:
@@ -115,12 +117,17 @@ class Ownership(RuleBasedStateMachine):
     def adopt(self, fleet: FleetPlan) -> None:
         self.disk = fleet_plan_to_yaml(fleet)
         self.fleet = fleet
+        if fleet.hosts.keys() == {*HOSTS}:
+            # Of hosts that a backup does not know nobody can know.
+            self.backups.append(self.disk)
 
     @rule(weights=st.fixed_dictionaries({h: st.sampled_from([0.0, 1.0, 2.0]) for h in HOSTS}))
     def plan(self, weights: Mapping[str, float]) -> None:
         """As MasterDaemon: for all who are connected or have shards."""
         current = self.fleet.hosts if self.fleet else {}
         names = {name for name, host in self.hosts.items() if host.wire and name in self.reports}
+        if self.fleet is None and self.files_were_lost and names != {*HOSTS}:
+            return  # MASTER waits for the hosts that its settings name
         names |= {name for name, entry in current.items() if entry.clusters}
         needs = {n: HostNeed(weight=weights[n], shards_per_cluster=2) for n in names}
         if not any(need.weight for need in needs.values()):
@@ -132,6 +139,8 @@ class Ownership(RuleBasedStateMachine):
             hosts=plan_fleet(SHARDS, needs, current),
             granted=self.fleet.granted if self.fleet else {},
             sessions=self.fleet.sessions if self.fleet else {},
+            slots=self.fleet.slots if self.fleet else {},
+            recovery=self.fleet.recovery if self.fleet else None,
         )
         step = advance(fleet, self.reports)
         generation = max(step.fleet.generation, fleet.generation + 1)
@@ -156,6 +165,20 @@ class Ownership(RuleBasedStateMachine):
         self.reports = {}
         for host in self.hosts.values():
             host.wire = None
+
+    def master_loses_its_files(self, backup: int | None, come: Sequence[str]) -> None:
+        """Or gets them back as they were some plans ago. A session that was on its way may be lost
+        with them; a shard never gets a second owner.
+        """
+        self.files_were_lost = True
+        kept = self.backups if backup is not None else []
+        self.disk = kept[-1 - (backup or 0) % len(kept)] if kept else None
+        self.master_restarts()
+        # Whoever comes first is what MASTER goes by.
+        for name in come:
+            self.connect(name)
+            self.report_arrives(name, then_pass=True)
+            self.plan_arrives(name)
 
     # --- the wires ---
 
@@ -197,7 +220,11 @@ class Ownership(RuleBasedStateMachine):
         if not host.up or shard not in host.assigned or shard in host.opened:
             return
         found = host.open(shard)
-        assert found == self.last.get(shard), "the session did not follow its shard"
+        if self.files_were_lost and found is not None:
+            self.last[shard] = found
+        else:
+            kept = found == self.last.get(shard) or self.files_were_lost
+            assert kept, "the session did not follow its shard"
         if found is None:
             host.files[shard] = self.last[shard] = session(f"of-{shard}", 1)
 
@@ -257,6 +284,21 @@ class Ownership(RuleBasedStateMachine):
             self.cluster_restarts(name)
         else:
             self.master_restarts()
+
+    @rule(
+        moves=st.booleans(),
+        weights=st.fixed_dictionaries({h: st.sampled_from([0.0, 1.0, 2.0]) for h in HOSTS}),
+        backup=st.none() | st.integers(0, 30),
+        come=st.lists(st.sampled_from(HOSTS), unique=True),
+    )
+    def disaster(
+        self, moves: bool, weights: Mapping[str, float], backup: int | None, come: list[str]
+    ) -> None:
+        """MASTER's disk is lost, perhaps after the fleet has moved on from what a backup knows."""
+        if moves and self.fleet is not None:
+            self.plan(weights)
+            self.all_is_done_once_messages_flow()
+        self.master_loses_its_files(backup, come)
 
     # --- what must hold ---
 
