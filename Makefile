@@ -16,7 +16,7 @@ help:
 	@echo 'make faults      the fault matrix: real shards against a simulated Discord that misbehaves'
 	@echo 'make clients     discord.py, discord.js and others against the simulator'
 	@echo 'make scenario    scenarios with real processes on loopback'
-	@echo 'make chaos       docs/chaos.md: kills everything under load, counts every event (half an hour)'
+	@echo 'make chaos       docs/chaos.md: kills everything under load, counts every event (20 minutes)'
 	@echo 'make lab-tests   the lab: Debian 13 machines in namespaces (root)'
 	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
 	@echo 'make deb         build/discluster_VERSION_all.deb for Debian 13'

@@ -2,8 +2,9 @@
 """What is done to our fleet, and what each of it promises."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -78,6 +79,10 @@ SHORT: Final = Extent(
     regroupings=2,
     weights=1,
 )
+
+MOVES_APART: Final = 7.0
+"""Seconds from one ordered move of shards to the next: a shard that dials more than ten times in a
+minute is to the simulator's oracles one that does so by itself."""
 
 Campaign = Callable[[OurFleet, Observer, random.Random], Awaitable[None]]
 
@@ -300,6 +305,15 @@ async def _kill_one(ours: OurFleet, clusters: Sequence[int], rng: random.Random)
         ours.struck(*here)
 
 
+@contextlib.asynccontextmanager
+async def at_least(seconds: float) -> AsyncIterator[None]:
+    """What is done takes that long, or longer."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    yield
+    await asyncio.sleep(max(0.0, began + seconds - clock()))
+
+
 def regroup(changes: int) -> Campaign:
     """The way there, to 10 shards for each cluster, is part of it."""
 
@@ -309,8 +323,9 @@ def regroup(changes: int) -> Campaign:
             await ours.sized(10)
             for number in range(changes):
                 size = (7, 16, 10)[number % 3]
-                await ours.fleet.configure(shards_per_cluster=size)
-                await ours.sized(size)
+                async with at_least(MOVES_APART):
+                    await ours.fleet.configure(shards_per_cluster=size)
+                    await ours.sized(size)
                 doing.done()
 
     return campaign
@@ -333,8 +348,9 @@ def change_weights(changes: int) -> Campaign:
             for number in range(changes):
                 heavy = hosts[number % len(hosts)]
                 weights = {host: 2.0 if host == heavy else 1.0 for host in hosts}
-                await ours.fleet.configure(weights=weights)
-                await ours.shared({h: int(ours.shards * w / 4) for h, w in weights.items()})
+                async with at_least(MOVES_APART):
+                    await ours.fleet.configure(weights=weights)
+                    await ours.shared({h: int(ours.shards * w / 4) for h, w in weights.items()})
                 doing.done()
 
     return campaign
