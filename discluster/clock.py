@@ -36,6 +36,20 @@ class SystemClock:
         await asyncio.sleep(max(0.0, seconds))
 
 
+class SteadyWall:
+    """The wall clock as it was when this was made, and the seconds since: somebody may set the
+    machine's clock, and a day must not end by that.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = clock.wall() - clock.monotonic()
+
+    def now(self) -> float:
+        """Seconds since 1970 UTC."""
+        return self._clock.monotonic() + self._offset
+
+
 def in_words(seconds: float) -> str:
     """A time span for a sentence: ``40 s``, ``12 min``, ``3 h``, ``2 h 15 min``."""
     if seconds < 59.5:
@@ -45,11 +59,14 @@ def in_words(seconds: float) -> str:
     return " ".join([*parts, f"{minutes} min"] if minutes else parts)
 
 
-async def at_most(seconds: float, work: Coroutine[Any, Any, object], *, clock: Clock) -> None:
-    """Returns when ``work`` is done, or after ``seconds``; then it is cancelled and over."""
+async def at_most(seconds: float, work: Coroutine[Any, Any, object], *, clock: Clock) -> bool:
+    """Returns when ``work`` is done, or after ``seconds``; then it is cancelled and over. Whether
+    it was done.
+    """
     tasks = (asyncio.create_task(work), asyncio.create_task(clock.sleep(seconds)))
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0] in done
     finally:
         for task in tasks:
             task.cancel()

@@ -36,24 +36,7 @@ class Flushing:
         await asyncio.shield(going)
 
     async def _ask(self, handler: FlushingHandler, shard: int) -> None:
-        done = False
-
-        async def ask() -> None:
-            nonlocal done
-            try:
-                await handler.flush(shard)
-            except Exception as error:  # whatever a handler raises, the shard leaves
-                log.error(
-                    "Shard %d: the handler failed to flush it; what it has not acknowledged will"
-                    " be replayed",
-                    shard,
-                    exc_info=error,
-                    extra={"SHARD": shard},
-                )
-            done = True
-
-        await at_most(self._limit, ask(), clock=self._clock)
-        if not done:
+        if not await at_most(self._limit, _flushed(handler, shard), clock=self._clock):
             log.error(
                 "Shard %d: the handler did not flush it within %g seconds; what it has not"
                 " acknowledged will be replayed",
@@ -61,3 +44,16 @@ class Flushing:
                 self._limit,
                 extra={"SHARD": shard},
             )
+
+
+async def _flushed(handler: FlushingHandler, shard: int) -> None:
+    try:
+        await handler.flush(shard)
+    except Exception as error:  # whatever a handler raises, the shard leaves
+        log.error(
+            "Shard %d: the handler failed to flush it; what it has not acknowledged will be"
+            " replayed",
+            shard,
+            exc_info=error,
+            extra={"SHARD": shard},
+        )

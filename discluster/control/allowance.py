@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from discluster.clock import Clock, in_words
+from discluster.clock import Clock, SteadyWall, in_words
 from discluster.errors import DisclusterError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Allowance, AllowanceReport
@@ -121,19 +121,17 @@ class Purse:
         """``save``: may raise StateError."""
         self._share = share
         self._save = save
-        self._clock = clock
-        # Somebody may set the machine's clock: the reset must not come by that.
-        self._offset = clock.wall() - clock.monotonic()
+        self._wall = SteadyWall(clock)
         self._reported = share.spent
 
     def refusal(self) -> str | None:
         """Why nobody may identify without MASTER, in words; None if somebody may."""
-        now = self._now()
+        now = self._wall.now()
         return None if self._share.left(now) > 0 else self._share.why_none(now)
 
     def spend(self) -> bool:
         """Takes one; False if none is left, or it cannot be written down."""
-        now = self._now()
+        now = self._wall.now()
         return self._share.left(now) > 0 and self._keep(self._share.after_one(now))
 
     def give_back(self) -> None:
@@ -145,7 +143,7 @@ class Purse:
         """Follows what MASTER allows from now on; the answer, None if it cannot be written down."""
         if told.serial <= self._share.serial:
             return self.report()
-        return self.report() if self._keep(self._share.after(told, self._now())) else None
+        return self.report() if self._keep(self._share.after(told, self._wall.now())) else None
 
     def report(self) -> AllowanceReport:
         """For MASTER, at once: from now on it counts as told."""
@@ -154,13 +152,10 @@ class Purse:
         return AllowanceReport(
             serial=share.serial,
             identifies=share.limit,
-            resets_in=share.resets_at - self._now(),
+            resets_in=share.resets_at - self._wall.now(),
             daily=share.daily,
             spent=share.spent,
         )
-
-    def _now(self) -> float:
-        return self._clock.monotonic() + self._offset
 
     def _keep(self, share: Share) -> bool:
         try:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from discluster.clock import Clock, in_words
+from discluster.clock import Clock, SteadyWall, in_words
 from discluster.master import allowances, budget
 from discluster.master.allowances import Allowances, Grants, Told
 from discluster.master.budget import Budget
@@ -41,9 +41,7 @@ class IdentifyLedger:
         self._reserve = settings.identify_reserve
         self._waste = settings.identify_waste
         self._store = store
-        self._clock = clock
-        # Somebody may set the machine's clock: a day must not end by that.
-        self._offset = clock.wall() - clock.monotonic()
+        self._wall = SteadyWall(clock)
         remembered = store.remembered()
         self._budget = remembered.budget
         self._told: dict[str, Allowances] = dict(remembered.allowances)
@@ -61,8 +59,8 @@ class IdentifyLedger:
     # --- the budget ---
 
     def now(self) -> float:
-        """The wall clock as it was when MASTER started, and the seconds since."""
-        return self._clock.monotonic() + self._offset
+        """Wall-clock seconds, by which the days of the budget are counted."""
+        return self._wall.now()
 
     @property
     def budget(self) -> Budget | None:

@@ -57,6 +57,8 @@ class PermitOffice:
         self._book = book
         self._clock = clock
         self._fleet: FleetPlan | None = None
+        self._shards: dict[str, int] = {}  # of each host in the plan
+        self._owners: frozenset[str] = frozenset()
         self._start = ColdStart()
         self._refusal: str | None = None
         self._denied: dict[int, _Denied] = {}
@@ -70,6 +72,11 @@ class PermitOffice:
         if self._fleet is None:
             self._start.expect(fleet)
         self._fleet = fleet
+        self._shards = {
+            host: sum(len(cluster.shards) for cluster in entry.clusters.values())
+            for host, entry in fleet.hosts.items()
+        }
+        self._owners = frozenset(grant.host for grant in fleet.granted.values())
         self._lanes.resize(fleet.max_concurrency)
 
     def host_connected(self, host: str) -> None:
@@ -156,14 +163,10 @@ class PermitOffice:
         """Tells hosts what they may spend while MASTER is away, where that must change."""
         if self._fleet is None:
             return
-        counts = {
-            host: sum(len(cluster.shards) for cluster in entry.clusters.values())
-            for host, entry in self._fleet.hosts.items()
-        }
-        owners = {grant.host for grant in self._fleet.granted.values()}
-        self._ledger.forget(self._ledger.promises.keys() - counts.keys() - owners - self._present)
+        known = self._shards.keys() | self._owners | self._present
+        self._ledger.forget(self._ledger.promises.keys() - known)
         due = self._ledger.allow(
-            {host: counts.get(host, 0) for host in self._present & by_host.keys()},
+            {host: self._shards.get(host, 0) for host in self._present & by_host.keys()},
             all_shards=self._fleet.shard_count,
             demand=len(self._waiting()),
         )

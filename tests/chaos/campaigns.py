@@ -12,7 +12,7 @@ import msgspec
 from tests.bench.processes import REPOSITORY
 from tests.chaos.observer import Observer
 from tests.chaos.ours import BACK, OurFleet, our_fleet
-from tests.chaos.rows import CRASH, ORDERLY, Row
+from tests.chaos.rows import CRASH, ORDERLY, Promise, Row
 from tests.chaos.schedule import strikes
 from tests.waiting import wait_for
 
@@ -85,6 +85,7 @@ MOVES_APART: Final = 7.0
 minute is to the simulator's oracles one that does so by itself."""
 
 Campaign = Callable[[OurFleet, Observer, random.Random], Awaitable[None]]
+Act = Callable[[OurFleet, random.Random], Awaitable[None]]
 
 
 async def long_form(seed: int, tell: Callable[[Row], None]) -> list[Row]:
@@ -148,10 +149,10 @@ def _killed_clusters(extent: Extent) -> tuple[Campaign, ...]:
 
 def _killed_others(extent: Extent) -> tuple[Campaign, ...]:
     chosen = (
-        kill_controls(extent.controls),
-        kill_master(extent.masters),
-        kill_hosts_clusters(extent.hosts_clusters),
-        kill_hosts(extent.hosts),
+        again_and_again(CONTROL_KILLED, ORDERLY, extent.controls, end_control),
+        again_and_again(MASTER_KILLED, ORDERLY, extent.masters, end_master),
+        again_and_again(HOSTS_CLUSTERS_KILLED, CRASH, extent.hosts_clusters, end_hosts_clusters),
+        again_and_again(HOST_KILLED, CRASH, extent.hosts, end_whole_host),
     )
     return (*chosen, kill_anything(extent.anything)) if extent.anything else chosen
 
@@ -210,54 +211,38 @@ def restart_clusters(count: int) -> Campaign:
     return campaign
 
 
-def kill_controls(count: int) -> Campaign:
-    """Their clusters run on and are found again."""
+def again_and_again(what: str, promise: Promise, count: int, act: Act) -> Campaign:
+    """One row, in which ``act`` is done so often. It returns when all is well again."""
 
     async def campaign(ours: OurFleet, observer: Observer, rng: random.Random) -> None:
-        async with observer.row(CONTROL_KILLED, ORDERLY) as doing:
+        async with observer.row(what, promise) as doing:
             for _ in range(count):
-                await ours.fleet.kill_control(rng.choice(ours.fleet.hosts))
-                await ours.ready()
+                await act(ours, rng)
                 doing.done()
 
     return campaign
 
 
-def kill_master(count: int) -> Campaign:
+async def end_control(ours: OurFleet, rng: random.Random) -> None:
+    """Its clusters run on and are found again."""
+    await ours.fleet.kill_control(rng.choice(ours.fleet.hosts))
+    await ours.ready()
+
+
+async def end_master(ours: OurFleet, _rng: random.Random) -> None:
     """Nothing of it reaches a shard."""
-
-    async def campaign(ours: OurFleet, observer: Observer, rng: random.Random) -> None:
-        async with observer.row(MASTER_KILLED, ORDERLY) as doing:
-            for _ in range(count):
-                await ours.fleet.kill_master()
-                await ours.ready()
-                doing.done()
-
-    return campaign
+    await ours.fleet.kill_master()
+    await ours.ready()
 
 
-def kill_hosts_clusters(count: int) -> Campaign:
+async def end_hosts_clusters(ours: OurFleet, rng: random.Random) -> None:
     """All at once."""
-
-    async def campaign(ours: OurFleet, observer: Observer, rng: random.Random) -> None:
-        async with observer.row(HOSTS_CLUSTERS_KILLED, CRASH) as doing:
-            for _ in range(count):
-                await end_host(ours, rng.choice(ours.fleet.hosts), ours.fleet.kill_clusters)
-                doing.done()
-
-    return campaign
+    await end_host(ours, rng.choice(ours.fleet.hosts), ours.fleet.kill_clusters)
 
 
-def kill_hosts(count: int) -> Campaign:
+async def end_whole_host(ours: OurFleet, rng: random.Random) -> None:
     """CONTROL, too, so that nobody is left who would start a cluster again."""
-
-    async def campaign(ours: OurFleet, observer: Observer, rng: random.Random) -> None:
-        async with observer.row(HOST_KILLED, CRASH) as doing:
-            for _ in range(count):
-                await end_host(ours, rng.choice(ours.fleet.hosts), ours.fleet.kill_host)
-                doing.done()
-
-    return campaign
+    await end_host(ours, rng.choice(ours.fleet.hosts), ours.fleet.kill_host)
 
 
 async def end_host(ours: OurFleet, host: str, how: Callable[[str], Awaitable[None]]) -> None:

@@ -17,6 +17,7 @@ from discluster.simulator.client import SimulatorClient
 from tests.chaos import recorder
 from tests.lab.commands import Completed, LabError, wait_until
 from tests.lab.machines import Lab, Machine
+from tests.scenario.fleet import change_settings
 
 TOKEN: Final = "lab-token"
 MASTER: Final = "master"
@@ -161,9 +162,7 @@ class LabFleet:
         if name not in self.lab.machines:
             await asyncio.to_thread(self.lab.boot, name)
         if weight != 1.0:
-            self._master_settings["hosts"][name] = {"weight": weight}
-            await asyncio.to_thread(self._configure_master)
-            await self.restart_master()
+            await self.configure(weights={name: weight})
         self.hosts += (name,)
         await self._enrol(name)
 
@@ -174,10 +173,7 @@ class LabFleet:
         weights: Mapping[str, float] | None = None,
     ) -> None:
         """Change MASTER's file and restart MASTER."""
-        if shards_per_cluster is not None:
-            self._master_settings["shards_per_cluster"] = shards_per_cluster
-        for name, weight in (weights or {}).items():
-            self._master_settings["hosts"][name] = {"weight": weight}
+        change_settings(self._master_settings, shards_per_cluster, weights or {})
         await asyncio.to_thread(self._configure_master)
         await self.restart_master()
 

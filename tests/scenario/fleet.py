@@ -117,3 +117,13 @@ class Fleet(Protocol):
 
 
 FleetMaker = Callable[[], Fleet]
+
+
+def change_settings(
+    master: dict[str, Any], shards_per_cluster: int | None, weights: Mapping[str, float]
+) -> None:
+    """What an operator edits in master.yaml; ``weights``: of hosts."""
+    if shards_per_cluster is not None:
+        master["shards_per_cluster"] = shards_per_cluster
+    for name, weight in weights.items():
+        master["hosts"][name] = {"weight": weight}

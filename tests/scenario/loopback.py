@@ -18,6 +18,7 @@ import yaml
 
 from discluster.simulator.client import SimulatorClient
 from tests.chaos import recorder
+from tests.scenario.fleet import change_settings
 from tests.scenario.processes import REPOSITORY, Finished, Service, run
 from tests.waiting import wait_for
 
@@ -137,8 +138,7 @@ class LoopbackFleet:
 
     async def add_host(self, name: str, weight: float) -> None:
         if weight != 1.0:
-            self._master_settings["hosts"][name] = {"weight": weight}
-            await self.restart_master()
+            await self.configure(weights={name: weight})
         await self._enrol(name)
         self.hosts += (name,)
 
@@ -148,10 +148,7 @@ class LoopbackFleet:
         shards_per_cluster: int | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        if shards_per_cluster is not None:
-            self._master_settings["shards_per_cluster"] = shards_per_cluster
-        for name, weight in (weights or {}).items():
-            self._master_settings["hosts"][name] = {"weight": weight}
+        change_settings(self._master_settings, shards_per_cluster, weights or {})
         await self.restart_master()
 
     # --- asking ---
