@@ -44,17 +44,22 @@ class House:
         self.made: list[EmbeddedSupervisor] = []
         self.changes = 0
 
-    def supervisor(self, script: str, *, keep: bool = False) -> EmbeddedSupervisor:
-        return self.running((sys.executable, "-S", "-c", script, str(self.directory)), keep=keep)
+    def supervisor(
+        self, script: str, *, keep: bool = False, pause: float = 0.02
+    ) -> EmbeddedSupervisor:
+        command = (sys.executable, "-S", "-c", script, str(self.directory))
+        return self.running(command, keep=keep, pause=pause)
 
-    def running(self, command: tuple[str, ...], *, keep: bool = False) -> EmbeddedSupervisor:
+    def running(
+        self, command: tuple[str, ...], *, keep: bool = False, pause: float = 0.02
+    ) -> EmbeddedSupervisor:
         made = EmbeddedSupervisor(
             command=command,
             directory=self.directory,
             environment={"PATH": os.environ["PATH"]},
             clock=SystemClock(),
             keep_on_close=keep,
-            restart_pause=0.02,
+            restart_pause=pause,
             stop_timeout=0.3,
         )
         self.made.append(made)
@@ -189,12 +194,14 @@ async def test_cluster_that_ignores_sigterm_is_killed(house: House) -> None:
 
 
 async def test_stop_during_the_pause_before_a_restart_wins(house: House) -> None:
-    supervisor = house.supervisor(CRASHES)
+    # Long enough to be met by a test that looks now and then, however busy the machine is.
+    supervisor = house.supervisor(CRASHES, pause=1.0)
     await supervisor.open(house.changed)
     await supervisor.start(7)
     await reaches(supervisor, lambda v: v.state == "activating")
     await supervisor.stop(7)
     assert (await supervisor.units())[7].state == "inactive"
+    assert len(house.born) == 1
 
 
 async def test_starting_twice_runs_one_process(house: House) -> None:

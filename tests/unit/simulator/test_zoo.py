@@ -172,6 +172,17 @@ async def test_good_clients_are_not_caught() -> None:
         assert await zoo.caught(claims, recovery=40.0) == set()
 
 
+async def test_good_client_beats_without_a_sequence_until_its_next_session_is_ready() -> None:
+    async with open_zoo(ready_delay=1.5 * INTERVAL, events_per_second=50.0) as zoo:
+        good = zoo.settle(Good, (0, 2), GOOD)
+        await zoo.ready(good)
+        await wait_for(lambda: good.seq > 5, TIMEOUT, what="some events")
+        await zoo.control.invalidate("all")
+        await wait_for(lambda: not good.ready.is_set(), TIMEOUT, what="op 9")
+        await zoo.ready(good)
+        assert await zoo.caught(recovery=60.0) == set()
+
+
 async def test_hasty_client_identifies_too_fast() -> None:
     async with open_zoo() as zoo:
         good = zoo.settle(Good, (0, 2), GOOD)

@@ -98,6 +98,7 @@ class Good:
         async with self.home.gate:
             await self.home.nap(self.home.last_identify + self.home.spacing - self.home.now())
             self.home.last_identify = self.home.now()
+            self.seq = 0  # of the session that is gone: a beat before READY must not name it
             await client.identify(self.shard, token=self.home.token)
 
     async def take(self, client: Client, payload: Payload) -> None:
