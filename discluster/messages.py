@@ -17,7 +17,7 @@ from discluster.plan import IdentifySlots, Session
 # Seconds in which a permit can be used. A lane is taken for longer than that when nothing is heard
 # of its permit, as of one on a host that is lost; a process that is slower has to ask again.
 PERMIT_LIFE: Final = 10.0
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 T = TypeVar("T")
 
 ShardState = Literal[
@@ -73,7 +73,8 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
 
     ``generation``: of the assignment that it follows, 0 before the first. ``run``: the run of the
     plan with which it was last started. ``shards``: those that it holds, that is, may have a socket
-    open for.
+    open for. ``cpu``: of one core, over the last seconds; ``memory``: bytes; ``event_rate``: events
+    a second. None where that is not known.
     """
 
     cluster: int
@@ -88,6 +89,9 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     handler: str = ""
     shards: tuple[ShardView, ...] = ()
     problem: str | None = None
+    cpu: float | None = None
+    memory: int | None = None
+    event_rate: float | None = None
 
 
 class HostReport(Message, frozen=True, kw_only=True):
@@ -99,6 +103,8 @@ class HostReport(Message, frozen=True, kw_only=True):
     any more; ``entered``: the stamps of their last stays, also where the session ended in it.
     ``rejected``: Discord rejected a shard of this host for good, in words. ``leaving``: its
     clusters are being stopped, as when the machine shuts down, and others should take its shards.
+    ``witness``: ADDRESS:PORT where other hosts can ask it for MASTER; without the address the one
+    that MASTER sees. ``panel``: the witnesses that its plan in force names.
     """
 
     plan_generation: int
@@ -112,6 +118,8 @@ class HostReport(Message, frozen=True, kw_only=True):
     rejected: str | None = None
     slots: IdentifySlots | None = None
     leaving: bool = False
+    witness: str | None = None
+    panel: tuple[str, ...] = ()
 
 
 # --- CONTROL -> MASTER ---------------------------------------------------------------------------
@@ -320,6 +328,17 @@ class Assignment(Message, frozen=True, kw_only=True):
     handover: dict[int, Session] = {}
 
 
+class Lease(Message, frozen=True, kw_only=True):
+    """Until when a cluster may hand over events and dial: seconds of CLOCK_BOOTTIME; None: without
+    end, since MASTER knows that CONTROL is gone on purpose. ``then``: what it does if nothing
+    follows: ``stop`` closes its sockets with the sessions kept, and waits. Comes after the
+    assignment that it is about.
+    """
+
+    until: float | None
+    then: Literal["stop", "keep"] = "stop"
+
+
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """What is on disk for one cluster, written by CONTROL: its assignment, and the shards that are
     being taken from it.
@@ -371,7 +390,7 @@ MasterToControl = (
 )
 PermitMessage = PermitRequest | PermitUsed | PermitReturned
 ClusterToControl = ClusterReport | PermitMessage | ClearanceCase | StatusQuery
-ControlToCluster = Assignment | Permit | PermitDenied | Clearance | Halt | Rejected
+ControlToCluster = Assignment | Lease | Permit | PermitDenied | Clearance | Halt | Rejected
 
 control_to_master = msgspec.json.Decoder(ControlToMaster)
 master_to_control = msgspec.json.Decoder(MasterToControl)

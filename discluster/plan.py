@@ -33,6 +33,14 @@ GatewayUrl = Annotated[
     str, Rule(pattern=r"wss?://[^\s/?#]+[^\s?#]*", pattern_says="a ws:// or wss:// address")
 ]
 
+Address = Annotated[
+    str,
+    Rule(
+        pattern=r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}",
+        pattern_says="of the form ADDRESS:PORT, an IPv6 address in brackets",
+    ),
+]
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What RESUME needs (Discord: Gateway, Resuming); moves wherever its shard goes."""
@@ -106,7 +114,8 @@ def _check_slot(slot: int | None, slots: int) -> None:
 
 class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What one host shall run. ``handover``: sessions that came with shards, until a cluster here
-    runs the shard; ``since``: the generations with which these shards came.
+    runs the shard; ``since``: the generations with which these shards came. ``witnesses``: hosts
+    that tell whether MASTER is there, and where they can be asked; this one may be among them.
     """
 
     generation: Annotated[int, Rule(minimum=1)]
@@ -117,6 +126,7 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     identify: IdentifySlots = IdentifySlots()
     handover: dict[ShardId, Session] = {}
     since: dict[ShardId, Annotated[int, Rule(minimum=1)]] = {}
+    witnesses: dict[HostName, Address] = {}
 
     def __post_init__(self) -> None:
         owner: dict[int, int] = {}
@@ -203,11 +213,22 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[HostName, ...]
 
 
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster that its supervisor gave up, so that its shards went elsewhere. ``at``: wall-clock
+    seconds. ``shards``: those that it had.
+    """
+
+    host: HostName
+    at: float
+    shards: tuple[ShardId, ...] = ()
+
+
 class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What MASTER keeps on disk: where every shard shall be, and who owns it until it is there.
 
     ``slots``: the claims of each host that it may still follow, the newest last. ``recovery``: if
-    MASTER's files were ever older than what hosts follow.
+    MASTER's files were ever older than what hosts follow. ``witnesses``: as in :class:`HostPlan`.
+    ``failed``: clusters that are not planned again.
     """
 
     generation: Annotated[int, Rule(minimum=1)]
@@ -222,6 +243,8 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     recovery: Recovery | None = None
     sessions: dict[ShardId, Session] = {}
     rollout: Rollout | None = None
+    witnesses: dict[HostName, Address] = {}
+    failed: dict[ClusterId, Failed] = {}
 
     def __post_init__(self) -> None:
         seen_clusters: dict[int, str] = {}
@@ -275,6 +298,7 @@ def host_plan_to_yaml(plan: HostPlan) -> str:
         f"identify: {_flow(plan.identify)}",
         *_section("handover", plan.handover, ""),
         *(_section("since", plan.since, "") if plan.since else ()),
+        *(_section("witnesses", plan.witnesses, "") if plan.witnesses else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -302,6 +326,10 @@ def fleet_plan_to_yaml(plan: FleetPlan) -> str:
     if plan.recovery is not None:
         lines.append(f"recovery: {_flow(plan.recovery)}")
     lines += _section("sessions", plan.sessions, "")
+    if plan.witnesses:
+        lines += _section("witnesses", plan.witnesses, "")
+    if plan.failed:
+        lines += _section("failed", plan.failed, "")
     if plan.rollout is not None:
         lines += _rollout(plan.rollout)
     return "\n".join(lines) + "\n"
