@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import selectors
 import socket
@@ -38,6 +39,7 @@ SCHEMES = (None, "zstd-stream", "zlib-stream")
 ROOT = Path(__file__).resolve().parents[2]
 MASK = b"\x00\x00\x00\x00"
 INTENTS = 53_608_447
+GUILDS = 100  # of each connection
 # Events per second to ask for, shared by the connections: more than a process makes, but not by
 # much, since what it makes and cannot send costs time as well.
 EXCESS = {None: 450_000, "zstd-stream": 250_000, "zlib-stream": 125_000}
@@ -92,10 +94,16 @@ class Reader:
         self._skip[sock.fileno()], self._rest[sock.fileno()] = 0, b""
         return sock
 
-    def read(self, seconds: float) -> None:
-        """Read whatever comes, for so long."""
+    def read_until(self, frames: int, limit: float = 30.0) -> None:
+        """Read until so many frames came in all; TimeoutError after ``limit`` seconds."""
+        self.read(limit, enough=frames)
+        if self.frames < frames:
+            raise TimeoutError(f"{self.frames} of {frames} frames within {limit:g} s")
+
+    def read(self, seconds: float, enough: float = math.inf) -> None:
+        """Read whatever comes, for so long, or until there were ``enough`` frames in all."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while self.frames < enough and (left := end - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)
@@ -164,7 +172,7 @@ def measure(
 ) -> Row:
     """One row, with a simulator of its own. `total`: events per second to ask for."""
     command = [sys.executable, "-m", "discluster.simulator"]
-    for setting in (*SETTINGS, f"shards={connections}", f"guilds={100 * connections}"):
+    for setting in (*SETTINGS, f"shards={connections}", f"guilds={GUILDS * connections}"):
         command += ["--set", setting]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         try:
@@ -172,8 +180,9 @@ def measure(
             where = json.loads(process.stdout.readline())
             os.sched_setaffinity(process.pid, {core})
             reader = Reader(where["gateway"], connections, scheme)
-            reader.read(1.0)  # READY and the guilds
+            reader.read_until(connections * (2 + GUILDS))  # HELLO, READY and the guilds
             _ask(where["control"], (total or EXCESS[scheme]) / connections)
+            reader.read_until(reader.frames + connections)
             reader.read(1.0)
             frames, sent, cpu, begin = reader.frames, reader.bytes, _cpu(process.pid), time.time()
             reader.read(seconds)
