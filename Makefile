@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc clean bench bench-gateway bench-simulator bench-sessions
+.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc clean bench bench-gateway bench-simulator bench-sessions bench-master
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
 	@echo 'make deb         build/discluster_VERSION_all.deb for Debian 13'
 	@echo 'make bench       docs/benchmarks.md, measured on a quiet machine (half an hour)'
+	@echo 'make bench-master  MASTER with up to 1,000 hosts, its section of docs/benchmarks.md (10 minutes)'
 	@echo 'make etc         writes etc/*.yaml from the declarations of the settings'
 
 # The runtime's dependencies are enough for the demo; the tests want more.
@@ -85,6 +86,11 @@ bench-simulator: $(VENV)/.dev
 
 bench-sessions: $(VENV)/.dev
 	$(RUN) -m tests.bench.sessions --output docs/sessions.md
+
+# ARGS='--hosts 100' for one size; each takes three minutes and two cores.
+bench-master: $(VENV)/.dev
+	mkdir -p build/bench
+	$(RUN) -m tests.bench.master --page docs/benchmarks.md --json build/bench/master.json $(ARGS)
 
 etc: $(VENV)/.runtime
 	PYTHONPATH=. $(RUN) packaging/etc.py etc

@@ -23,13 +23,16 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 class HostStatus(Message, frozen=True, kw_only=True):
     """One host. ``state``: as MASTER sees it, or as CONTROL does when asked itself. Unattended: its
-    CONTROL said goodbye, its clusters run on; down: they were stopped with it.
+    CONTROL said goodbye, its clusters run on; down: they were stopped with it; lost: silent for so
+    long that its shards were given away.
 
-    ``seen``: seconds since the last word of it, None if never.
+    ``standing``: what is planned for it. Drained: draining, and it has no shard any more; unfit: it
+    does not reach Discord. ``seen``: seconds since the last word of it, None if never.
     """
 
     host: str
-    state: Literal["connected", "unattended", "down", "silent", "expected", "local"]
+    state: Literal["connected", "unattended", "down", "silent", "lost", "expected", "local"]
+    standing: Literal["eligible", "draining", "drained", "standby", "unfit"] = "eligible"
     seen: float | None = None
     version: str = ""
     weight: float = 1.0
@@ -189,6 +192,14 @@ class RestartAnswer(Message, frozen=True, kw_only=True):
     runs: dict[int, int]
 
 
+class RestartProgress(Message, frozen=True, kw_only=True):
+    """Whether clusters that were restarted at once are back; nobody counts their seconds. Answers a
+    :class:`RestartAnswer` that is sent back.
+    """
+
+    clusters: tuple[RolloutCluster, ...]
+
+
 class FleetStatus(Message, frozen=True, kw_only=True):
     """The whole fleet as MASTER sees it; what ``disclusterctl status --json`` prints."""
 
@@ -216,15 +227,38 @@ class PlanChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanDiff(Message, frozen=True, kw_only=True):
-    """What MASTER would change if it planned now with the settings on disk, and why.
+    """What MASTER would change, or has changed, and why.
 
-    ``summary``: one sentence. ``pending``: changes already decided that wait, in words.
+    ``summary``: one sentence. ``pending``: changes already decided that wait, in words. ``notes``:
+    what does not fit, and what would help, in sentences.
     """
 
     generation: int
     summary: str
     changes: tuple[PlanChange, ...] = ()
     pending: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class PlanEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that moved shards. ``at``: wall-clock seconds. ``moves``: in words, against the plan
+    before it. ``current``: the one whose targets are in force.
+    """
+
+    generation: int
+    at: float
+    reason: str
+    moves: str
+    hosts: int
+    clusters: int
+    shards: int
+    current: bool = False
+
+
+class PlanHistory(Message, frozen=True, kw_only=True):
+    """The newest last."""
+
+    entries: tuple[PlanEntry, ...] = ()
 
 
 class TokenRequest(Message, frozen=True, kw_only=True):
@@ -257,6 +291,49 @@ class JoinAnswer(Message, frozen=True, kw_only=True):
 
     certificate: str
     ca: str
+
+
+EventKind = Literal["master", "host", "plan", "shards", "cluster", "order", "identify", "discord"]
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """Something that MASTER decided or noticed, and why: one ``sentence``. ``number``: grows by one
+    from event to event. ``at``: wall clock, seconds since 1970 UTC. ``host``, ``cluster``,
+    ``shard``, ``generation``: what it is about, where it is about one.
+    """
+
+    number: int
+    at: float
+    kind: EventKind
+    sentence: str
+    severity: Literal["error", "warning", "notice"] = "notice"
+    host: str | None = None
+    cluster: int | None = None
+    shard: int | None = None
+    generation: int | None = None
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest events ``after`` that number, of ``host`` if named, not older than ``since`` (wall
+    clock, seconds); of those only the ``last`` ones if that is given. ``wait``: the answer may take
+    so many seconds, until there is an event after ``after``.
+    """
+
+    after: int = 0
+    last: int | None = None
+    host: str | None = None
+    since: float = 0.0
+    wait: float = 0.0
+
+
+class EventPage(Message, frozen=True, kw_only=True):
+    """``events`` in the order in which they happened. ``upto``: ask for those after this number
+    next. ``newest``: number of the newest event there is, 0 before the first.
+    """
+
+    events: tuple[Event, ...]
+    upto: int
+    newest: int
 
 
 class Failure(Message, frozen=True, kw_only=True):

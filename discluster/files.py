@@ -7,8 +7,12 @@ from pathlib import Path
 from discluster.errors import StateError
 
 
-def write_atomically(path: Path, data: str | bytes, *, mode: int = 0o640) -> None:
+def write_atomically(
+    path: Path, data: str | bytes, *, mode: int = 0o640, durable: bool = True
+) -> None:
     """Replaces ``path`` by ``data``; after a crash or power cut it holds one or the other, whole.
+
+    ``durable``: False for what a power cut makes void; it then costs no wait for the disk.
 
     Raises:
         StateError: the directory is not writable, the disk is full, …
@@ -22,8 +26,11 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int = 0o640) -> Non
             os.fchmod(file.fileno(), mode)
             file.write(raw)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         fresh.replace(path)
+        if not durable:
+            return
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)

@@ -88,6 +88,11 @@ def set_up(identifier: str, level: str, environ: Mapping[str, str] = os.environ)
         handler.setFormatter(LineFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    set_level(level)
     # aiohttp logs each request; our own sentences say what matters.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """The least severity that is logged from now on."""
+    logging.getLogger().setLevel(level.upper())

@@ -300,7 +300,11 @@ class PermitDenied(Message, frozen=True, kw_only=True):
 
 
 class ClusterReport(Message, frozen=True, kw_only=True):
-    """A cluster's full snapshot; the first one introduces it. ``generation`` as in ClusterView."""
+    """A cluster's full snapshot; the first one introduces it. ``generation`` as in ClusterView.
+
+    ``problem``: why it may run no shard, in words. ``cpu_seconds``, ``memory`` (bytes): what its
+    own process has used since it began, and uses now.
+    """
 
     cluster: int
     pid: int
@@ -308,6 +312,9 @@ class ClusterReport(Message, frozen=True, kw_only=True):
     uptime: float
     handler: str
     shards: tuple[ShardView, ...]
+    problem: str | None = None
+    cpu_seconds: float | None = None
+    memory: int | None = None
 
 
 class Assignment(Message, frozen=True, kw_only=True):
@@ -361,6 +368,23 @@ class StatusQuery(Message, frozen=True, kw_only=True):
     """
 
 
+# --- CONTROL <-> CONTROL -------------------------------------------------------------------------
+
+
+class WitnessAnswer(Message, frozen=True, kw_only=True):
+    """What a CONTROL answers to another one that is out of touch with MASTER.
+
+    ``hears``: MASTER, within the last third of its lease; None: it cannot tell, having just been
+    started. ``age``: seconds since it heard MASTER, None if never. ``generation``: of the plan in
+    force there, 0 if none.
+    """
+
+    host: str
+    hears: bool | None
+    age: float | None
+    generation: int
+
+
 ControlToMaster = (
     Hello
     | HostReport
@@ -396,6 +420,7 @@ control_to_master = msgspec.json.Decoder(ControlToMaster)
 master_to_control = msgspec.json.Decoder(MasterToControl)
 cluster_to_control = msgspec.json.Decoder(ClusterToControl)
 control_to_cluster = msgspec.json.Decoder(ControlToCluster)
+control_to_control = msgspec.json.Decoder(WitnessAnswer)
 
 
 def encode(message: Message) -> bytes:

@@ -6,20 +6,19 @@ refused whole, with every error.
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from discluster import documents
 from discluster.documents import Rule
+from discluster.flowtext import flow, plain, section
 
 MAXIMUM_SHARDS: Final = 65_536
 MAXIMUM_SHARDS_PER_CLUSTER: Final = 256
 MAXIMUM_SEQ: Final = 2**63
 
-Key = TypeVar("Key", int, str)
 HostName = Annotated[
     str,
     Rule(
@@ -59,7 +58,7 @@ def is_sound(session: Session) -> bool:
     return documents.satisfies(session)
 
 
-class ClusterPlan(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The shards of one cluster, ascending. ``run``: raised whenever the cluster shall be started
     anew; left out of the text while it is 0.
     """
@@ -160,12 +159,14 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """Who may run a shard now. ``since``: the generation that gave it to the host. ``withdrawn``:
     the generation that took it out of the host's plan; until the host reports it released at that
-    generation or later, nobody else gets it.
+    generation or later, nobody else gets it. ``cluster``: of that host, where it runs until its
+    turn to move has come; None: where the target says.
     """
 
     host: HostName
     since: Annotated[int, Rule(minimum=1)] = 1
     withdrawn: int | None = None
+    cluster: ClusterId | None = None
 
 
 class Underway(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,12 +224,28 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[ShardId, ...] = ()
 
 
+class Away(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that is away, and what that means. ``unattended``: its CONTROL said goodbye, its
+    clusters run on without end, and its shards stay its own. ``lost``: silent for so long that its
+    shards are given away; it gets none before it has been back for a while. ``unfit``: it does not
+    reach Discord, and gets no shards before ``until``. ``at``, ``until``: wall-clock seconds;
+    ``shards``: those that it had then.
+    """
+
+    state: Literal["unattended", "lost", "unfit"]
+    at: float
+    until: float | None = None
+    shards: tuple[ShardId, ...] = ()
+
+
 class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What MASTER keeps on disk: where every shard shall be, and who owns it until it is there.
 
     ``slots``: the claims of each host that it may still follow, the newest last. ``recovery``: if
-    MASTER's files were ever older than what hosts follow. ``witnesses``: as in :class:`HostPlan`.
-    ``failed``: clusters that are not planned again.
+    MASTER's files were ever older than what hosts follow. ``witnesses``: as in :class:`HostPlan`;
+    ``panel_before``: those that a host may still go by which has not reported the newest ones.
+    ``failed``: clusters that are not planned again. ``away``: what a MASTER that is restarted must
+    know of hosts that do not tell it.
     """
 
     generation: Annotated[int, Rule(minimum=1)]
@@ -244,7 +261,9 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     sessions: dict[ShardId, Session] = {}
     rollout: Rollout | None = None
     witnesses: dict[HostName, Address] = {}
+    panel_before: tuple[HostName, ...] = ()
     failed: dict[ClusterId, Failed] = {}
+    away: dict[HostName, Away] = {}
 
     def __post_init__(self) -> None:
         seen_clusters: dict[int, str] = {}
@@ -292,13 +311,13 @@ def host_plan_to_yaml(plan: HostPlan) -> str:
     lines = [
         f"generation: {plan.generation}",
         f"shard_count: {plan.shard_count}",
-        f"host: {_plain(plan.host)}",
-        f"gateway_url: {_flow(plan.gateway_url)}",
-        *_section("clusters", plan.clusters, ""),
-        f"identify: {_flow(plan.identify)}",
-        *_section("handover", plan.handover, ""),
-        *(_section("since", plan.since, "") if plan.since else ()),
-        *(_section("witnesses", plan.witnesses, "") if plan.witnesses else ()),
+        f"host: {plain(plan.host)}",
+        f"gateway_url: {flow(plan.gateway_url)}",
+        *section("clusters", plan.clusters),
+        f"identify: {flow(plan.identify)}",
+        *section("handover", plan.handover),
+        *(section("since", plan.since) if plan.since else ()),
+        *(section("witnesses", plan.witnesses) if plan.witnesses else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -307,29 +326,33 @@ def fleet_plan_to_yaml(plan: FleetPlan) -> str:
     """The canonical text; reading it gives an equal plan."""
     lines = [
         f"generation: {plan.generation}",
-        f"reason: {_flow(plan.reason)}",
+        f"reason: {flow(plan.reason)}",
         f"shard_count: {plan.shard_count}",
-        f"gateway_url: {_flow(plan.gateway_url)}",
+        f"gateway_url: {flow(plan.gateway_url)}",
         f"max_concurrency: {plan.max_concurrency}",
-        f"pace_after: {_flow(plan.pace_after)}",
+        f"pace_after: {flow(plan.pace_after)}",
         "hosts:" if plan.hosts else "hosts: {}",
     ]
     for host, entry in sorted(plan.hosts.items()):
         lines += [
             f"  {host}:",
-            f"    weight: {_flow(entry.weight)}",
+            f"    weight: {flow(entry.weight)}",
             f"    shards_per_cluster: {entry.shards_per_cluster}",
-            *_section("clusters", entry.clusters, "    "),
+            *section("clusters", entry.clusters, "    "),
         ]
-    lines += _section("granted", plan.granted, "")
-    lines += _section("slots", plan.slots, "")
+    lines += section("granted", plan.granted)
+    lines += section("slots", plan.slots)
     if plan.recovery is not None:
-        lines.append(f"recovery: {_flow(plan.recovery)}")
-    lines += _section("sessions", plan.sessions, "")
+        lines.append(f"recovery: {flow(plan.recovery)}")
+    lines += section("sessions", plan.sessions)
     if plan.witnesses:
-        lines += _section("witnesses", plan.witnesses, "")
+        lines += section("witnesses", plan.witnesses)
+    if plan.panel_before:
+        lines.append(f"panel_before: {flow(plan.panel_before)}")
     if plan.failed:
-        lines += _section("failed", plan.failed, "")
+        lines += section("failed", plan.failed)
+    if plan.away:
+        lines += section("away", plan.away)
     if plan.rollout is not None:
         lines += _rollout(plan.rollout)
     return "\n".join(lines) + "\n"
@@ -340,57 +363,16 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _section(name: str, entries: Mapping[Key, object], indent: str) -> list[str]:
-    """A mapping with one line an entry, so that a diff shows one line a change."""
-    if not entries:
-        return [f"{indent}{name}: {{}}"]
-    rows: list[str] = [f"{indent}  {_key(key)}: {_flow(entries[key])}" for key in sorted(entries)]
-    return [f"{indent}{name}:", *rows]
-
-
-def _key(key: int | str) -> str:
-    return _plain(key) if isinstance(key, str) else str(key)
-
-
 def _rollout(rollout: Rollout) -> list[str]:
     lines = [
         "rollout:",
         f"  state: {rollout.state}",
-        f"  began: {_flow(rollout.began)}",
+        f"  began: {flow(rollout.began)}",
         f"  at_a_time: {rollout.at_a_time}",
-        f"  timeout: {_flow(rollout.timeout)}",
-        f"  waiting: {_flow(rollout.waiting)}",
-        *_section("underway", rollout.underway, "  "),
-        *_section("restarted", rollout.restarted, "  "),
-        f"  gone: {_flow(rollout.gone)}",
+        f"  timeout: {flow(rollout.timeout)}",
+        f"  waiting: {flow(rollout.waiting)}",
+        *section("underway", rollout.underway, "  "),
+        *section("restarted", rollout.restarted, "  "),
+        f"  gone: {flow(rollout.gone)}",
     ]
-    return lines if rollout.problem is None else [*lines, f"  problem: {_flow(rollout.problem)}"]
-
-
-def _flow(value: object) -> str:
-    if isinstance(value, msgspec.Struct):
-        pairs = msgspec.structs.asdict(value).items()
-        if isinstance(value, ClusterPlan) and not value.run:
-            pairs = {"shards": value.shards}.items()
-        return "{" + ", ".join(f"{k}: {_flow(v)}" for k, v in pairs if v is not None) + "}"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _plain(name: str) -> str:
-    """A host name without quotes, unless YAML would take it for a number or for ``null``."""
-    return name if isinstance(documents.scalar(name), str) else _quoted(name)
-
-
-def _quoted(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return json.dumps(text)
-    # YAML knows neither JSON's surrogate pairs nor control characters as they are.
-    return '"' + "".join(map(_escaped, text)) + '"'
-
-
-def _escaped(character: str) -> str:
-    if " " <= character <= "~":
-        return "\\" + character if character in '"\\' else character
-    return f"\\U{ord(character):08x}"
+    return lines if rollout.problem is None else [*lines, f"  problem: {flow(rollout.problem)}"]

@@ -10,7 +10,7 @@ import json
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
@@ -48,6 +48,17 @@ RuntimeDirectory = Annotated[
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], Setting("Least severity that is logged")
 ]
+
+
+class SettingChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting that differs from the one in force. ``path``: dotted; ``old``, ``new``: as YAML,
+    None where there is no such entry. ``reloads``: False if the program must be restarted for it.
+    """
+
+    path: str
+    old: str | None
+    new: str | None
+    reloads: bool
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,14 +134,45 @@ def override(base: T, assignments: Sequence[str], *, file: str = "--set") -> T:
     raise DocumentError(problems, hint="'--help' and the shipped file list the settings")
 
 
-def changes(old: T, new: T) -> tuple[list[str], list[str]]:
-    """Names of top-level settings that differ: those that reload, and those that need a restart."""
-    reload: list[str] = []
-    restart: list[str] = []
-    for name, _, setting, _ in _fields(type(old)):
-        if getattr(old, name) != getattr(new, name):
-            (reload if setting and setting.reloads else restart).append(name)
-    return reload, restart
+def changes(old: T, new: T) -> list[SettingChange]:
+    """The settings that differ; in a mapping of groups, each setting of each group."""
+    told: list[SettingChange] = []
+    for name, inner, setting, _ in _fields(type(old)):
+        reloads = setting is not None and setting.reloads
+        before, after = getattr(old, name), getattr(new, name)
+        if before == after:
+            continue
+        if get_origin(inner) is dict and _nested(inner) is not None:
+            told += _group_changes(name, before, after, reloads)
+        else:
+            told.append(
+                SettingChange(path=name, old=_yaml(before), new=_yaml(after), reloads=reloads)
+            )
+    return told
+
+
+def _group_changes(
+    name: str, before: Mapping[str, object], after: Mapping[str, object], reloads: bool
+) -> Iterator[SettingChange]:
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        path = f"{name}.{key}"
+        if isinstance(old, msgspec.Struct) and isinstance(new, msgspec.Struct):
+            for change in changes(old, new):
+                yield msgspec.structs.replace(change, path=f"{path}.{change.path}", reloads=reloads)
+        elif old != new:
+            yield SettingChange(
+                path=path,
+                old=None if old is None else _yaml(old),
+                new=None if new is None else _yaml(new),
+                reloads=reloads,
+            )
+
+
+def reloaded(old: T, new: T) -> T:
+    """``old`` with those settings of ``new`` that take effect on a reload."""
+    names = [name for name, _, setting, _ in _fields(type(old)) if setting and setting.reloads]
+    return msgspec.structs.replace(old, **{name: getattr(new, name) for name in names})
 
 
 def explain(shape: type[msgspec.Struct], *, prefix: str = "") -> list[Row]:

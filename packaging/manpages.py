@@ -12,7 +12,7 @@ import importlib
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import environ
 from pathlib import Path
 from typing import Final, NamedTuple, cast
@@ -160,18 +160,21 @@ def command_lines(parser: argparse.ArgumentParser) -> list[str]:
     return [".SH COMMANDS", *lines] if lines else []
 
 
-def closing_lines(epilog: str) -> list[str]:
-    """What ``--help`` ends with: the program's own words on its exit status, or all there are."""
+def closing_lines(epilog: str, own: Mapping[int, str]) -> list[str]:
+    """What ``--help`` ends with: the program's own words on its exit status, or all there are.
+    ``own``: statuses that no error has.
+    """
     notes, marker, statuses = epilog.partition("Exit status:")
     lines = [".SH NOTES", *paragraphs(notes)] if notes.strip() else []
     if not marker:
-        return lines + exit_status_lines()
+        return lines + exit_status_lines(own)
     return [*lines, ".SH EXIT STATUS", *paragraphs(statuses)]
 
 
-def exit_status_lines() -> list[str]:
-    """Every exit status of the exception tree with what leads to it."""
+def exit_status_lines(own: Mapping[int, str]) -> list[str]:
+    """Every exit status of the exception tree, and the program's own, with what leads to it."""
     meanings: dict[int, list[str]] = {0: ["Success."], 2: ["The command line is not understood."]}
+    meanings |= {status: [text] for status, text in own.items()}
     for kind in error_classes(errors.DisclusterError):
         meaning = (kind.__doc__ or kind.__name__).strip().splitlines()[0]
         if "exit_status" in vars(kind) and kind is not errors.DisclusterError:
@@ -211,7 +214,7 @@ def program_page(program: Program) -> str:
         lines.append(".SH FILES")
         for file in own_files:
             lines += [".TP", f".I {roff(file.path)}", f"See {roff(file.name)}(5)."]
-    lines += closing_lines(parser.epilog or "")
+    lines += closing_lines(parser.epilog or "", getattr(module, "EXIT_STATUSES", {}))
     return "\n".join([*lines, *see_also(program.name)]) + "\n"
 
 

@@ -20,6 +20,7 @@ from discluster.messages import (
     Clearance,
     ClusterReport,
     Halt,
+    Lease,
     Message,
     Permit,
     PermitDenied,
@@ -49,6 +50,7 @@ class ControlLink:
         path: Path,
         report: Callable[[], ClusterReport],
         on_assignment: Callable[[Assignment], None],
+        on_lease: Callable[[Lease], None],
         gate: ClusterGate,
         clock: Clock,
         rng: random.Random,
@@ -56,6 +58,7 @@ class ControlLink:
         self._path = path
         self._report = report
         self._on_assignment = on_assignment
+        self._on_lease = on_lease
         self._gate = gate
         self._clock = clock
         self._rng = rng
@@ -164,6 +167,8 @@ class ControlLink:
         message = decode(control_to_cluster, line, peer="CONTROL")
         if isinstance(message, Assignment):
             self._on_assignment(message)
+        elif isinstance(message, Lease):
+            self._on_lease(message)
         elif isinstance(message, Permit):
             self._granted(message)
         elif isinstance(message, PermitDenied):

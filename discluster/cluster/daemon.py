@@ -14,16 +14,19 @@ import msgspec
 from discluster.clock import Clock
 from discluster.cluster.control import ControlLink
 from discluster.cluster.flushing import Flushing
+from discluster.cluster.footprint import cpu_seconds, resident
 from discluster.cluster.gate import ClusterGate
 from discluster.cluster.handlers import PacketHandler
+from discluster.cluster.lease import ClusterLease
 from discluster.cluster.progress import ProgressWatch
 from discluster.cluster.reconcile import Running, decide
 from discluster.cluster.sending import ShardCommands
+from discluster.cluster.stored import Stored
 from discluster.errors import StateError
 from discluster.gateway.identity import Identity
 from discluster.gateway.shard import Shard
 from discluster.gateway.sockets import Transport
-from discluster.messages import Assignment, ClusterReport, Held, ShardView
+from discluster.messages import Assignment, ClusterReport, Lease, ShardView
 from discluster.notify import Notifier
 from discluster.sessions import SessionFile, SessionSlot
 from discluster.stays import ShardKey
@@ -43,6 +46,12 @@ class _Hosted(msgspec.Struct):
     task: asyncio.Task[None]
 
 
+def _seen(hosted: _Hosted) -> Running:
+    if hosted.running.state == "open" and hosted.shard.view().fatal is not None:
+        return msgspec.structs.replace(hosted.running, state="over")
+    return hosted.running
+
+
 class ClusterDaemon:
     """Runs the shards of one assignment after the other."""
 
@@ -50,7 +59,8 @@ class ClusterDaemon:
         self,
         *,
         cluster: int,
-        directory: Path,
+        stored: Stored,
+        lease: ClusterLease,
         control_socket: Path,
         identity: Identity,
         handler: PacketHandler,
@@ -65,7 +75,8 @@ class ClusterDaemon:
         flush_limit: float,
     ) -> None:
         self._cluster = cluster
-        self._assignment_file = directory / "assignment.json"
+        self._stored = stored
+        self._lease = lease
         self._identity = identity
         self._handler = handler
         self._handler_name = handler_name
@@ -84,11 +95,12 @@ class ClusterDaemon:
         self._assignment: Assignment | None = None
         self._wake = asyncio.Event()
         self._sentence = ""
-        self._gate = ClusterGate(clock=clock, rng=rng)
+        self._gate = ClusterGate(lease=lease, clock=clock, rng=rng)
         self._control = ControlLink(
             path=control_socket,
             report=self.report,
             on_assignment=self.assign,
+            on_lease=self.leased,
             gate=self._gate,
             clock=clock,
             rng=rng,
@@ -103,6 +115,9 @@ class ClusterDaemon:
             uptime=self._clock.monotonic() - self._began,
             handler=self._handler_name,
             shards=tuple(self._view(hosted) for _, hosted in sorted(self._hosted.items())),
+            problem=self._gate.unleased,
+            cpu_seconds=cpu_seconds(),
+            memory=resident(),
         )
 
     def assign(self, assignment: Assignment) -> None:
@@ -111,10 +126,21 @@ class ClusterDaemon:
             self._assignment = assignment
             self._wake.set()
 
+    def leased(self, lease: Lease) -> None:
+        """CONTROL's newest word on how long the shards may run, also if it is shorter."""
+        before = self._lease.left
+        self._lease.take(lease)
+        left = self._lease.left
+        if before == 0.0 < left:
+            self._gate.renewed()
+            self._wake.set()
+        elif left < before:
+            self._wake.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until ``stop`` is set, then closes every shard with its session kept."""
         await self._handler.start(self._cluster, self._commands())
-        self._assignment = self._stored_assignment()
+        self._look_on_disk()
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(self._control.run()),
@@ -151,12 +177,18 @@ class ClusterDaemon:
             self._wake.clear()
             self._reconcile_once(tasks)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PASS_AT_LEAST_EVERY):
+                async with asyncio.timeout(self._pause()):
                     await self._wake.wait()
 
+    def _pause(self) -> float:
+        left = self._lease.left
+        return min(left, _PASS_AT_LEAST_EVERY) if left > 0 else _PASS_AT_LEAST_EVERY
+
     def _reconcile_once(self, tasks: asyncio.TaskGroup) -> None:
-        running = {shard: hosted.running for shard, hosted in self._hosted.items()}
-        decision = decide(self._assignment, running)
+        if not self._control.connected:
+            self._look_on_disk()
+        running = {shard: _seen(hosted) for shard, hosted in self._hosted.items()}
+        decision = decide(self._assignment, running, unleased=self._gate.unleased)
         for shard in decision.close:
             self._hosted[shard].running = msgspec.structs.replace(running[shard], state="closing")
             tasks.create_task(self._close(shard))
@@ -231,6 +263,8 @@ class ClusterDaemon:
 
     def _view(self, hosted: _Hosted) -> ShardView:
         view = hosted.shard.view()
+        if view.state == "closing" and (unleased := self._gate.unleased) is not None:
+            return msgspec.structs.replace(view, problem=unleased)
         denial = self._control.denials.get(view.shard)
         if denial is None or view.state != "waiting":
             return view
@@ -242,11 +276,14 @@ class ClusterDaemon:
         told = [f"{ready} of {len(views)} shards ready"]
         if self._assignment is None:
             told = ["no assignment: CONTROL does not plan this cluster"]
-        if fatal := next((view for view in views if view.fatal is not None), None):
+        unleased = self._gate.unleased
+        if unleased is not None:
+            told.append(unleased)
+        elif fatal := next((view for view in views if view.fatal is not None), None):
             told.append(fatal.problem or f"shard {fatal.shard} was closed with {fatal.fatal}")
         elif held := [view for view in views if view.state == "held"]:
             told.append(f"{len(held)} held back: {held[0].problem}")
-        if not self._control.connected:
+        if unleased is None and not self._control.connected:
             told.append("CONTROL is away")
         if summary := self._handler.summary():
             told.append(summary)
@@ -270,12 +307,14 @@ class ClusterDaemon:
 
     # --- what is on disk ---
 
-    def _stored_assignment(self) -> Assignment | None:
-        """The last assignment: CONTROL stores each before it tells it, so it is never too old."""
-        try:
-            return msgspec.json.decode(self._assignment_file.read_bytes(), type=Held).assignment
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.DecodeError) as error:
-            log.error("%s cannot be used, waiting for CONTROL: %s", self._assignment_file, error)
-            return None
+    def _look_on_disk(self) -> None:
+        """What CONTROL would say if it was there. Without a lease only: one that holds came from
+        CONTROL itself, and so did the assignment.
+        """
+        if self._lease.may_run():
+            return
+        assignment, lease = self._stored.read()
+        if assignment is not None and assignment != self._assignment:
+            self.assign(assignment)
+        if lease is not None:
+            self.leased(lease)

@@ -3,7 +3,8 @@
 
 Closed while Discord rejects a shard of this cluster, or, by CONTROL's word, of the fleet; and for a
 shard that Discord closed with 4003 until it is known that Discord takes the token. Without CONTROL
-the cluster decides for itself, by what it knows.
+the cluster decides for itself, by what it knows. And closed without a lease, which nobody can
+decide here.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from discluster.clearance import Clearing
 from discluster.clock import Clock, at_most
+from discluster.cluster.lease import ClusterLease
 from discluster.gateway.closecodes import Action, rule_for
 from discluster.gateway.ending import Ending
 from discluster.messages import Clearance, ClearanceCase, Halt, Message
@@ -28,7 +30,9 @@ _LONGEST_SPREAD: Final = 5.0
 class ClusterGate:
     """Implements ``discluster.gateway.contracts.Gate`` for all shards of a cluster."""
 
-    def __init__(self, *, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, *, lease: ClusterLease, clock: Clock, rng: random.Random) -> None:
+        self._lease = lease
+        self._away = True
         self._clock = clock
         self._rng = rng
         self._clearing = Clearing[int](clear=self._clear, release=self._release)
@@ -43,7 +47,12 @@ class ClusterGate:
 
     # --- what shards ask and tell (see contracts.Gate) ---
 
+    def may_run(self) -> bool:
+        return self._lease.may_run()
+
     def obstacle(self, shard: int) -> str | None:
+        if (unleased := self.unleased) is not None:
+            return unleased
         if (rejection := self._rejection()) is not None:
             return rejection
         if shard in self._released:
@@ -75,6 +84,15 @@ class ClusterGate:
             # Op 9 tells nothing of the token; the next thing is an IDENTIFY, which does.
             self._try_again(shard)
 
+    @property
+    def unleased(self) -> str | None:
+        """Why no shard at all may run, in words; None if they may."""
+        return self._lease.obstacle(control_away=self._away)
+
+    def renewed(self) -> None:
+        """A lease came where there was none."""
+        self._beat()
+
     def left(self, shard: int) -> None:
         """The shard is not this cluster's any more, or about to be opened anew."""
         self._suspects.discard(shard)
@@ -93,10 +111,12 @@ class ClusterGate:
         await at_most(limit, self._informed.wait(), clock=self._clock)
 
     def control_connected(self, send: Callable[[Message], None]) -> None:
+        self._away = False
         self._clearing.connect(lambda shard, state: send(ClearanceCase(shard=shard, state=state)))
 
     def control_away(self) -> None:
         """What it said last stays in force."""
+        self._away = True
         self._clearing.disconnect(self._clock.monotonic())
         self._informed.set()
         self._news()

@@ -13,12 +13,15 @@ from discluster import __version__, logs
 from discluster.clock import SystemClock
 from discluster.cluster.daemon import ClusterDaemon
 from discluster.cluster.handlers import load_handler
+from discluster.cluster.lease import ClusterLease
 from discluster.cluster.settings import ClusterSettings
+from discluster.cluster.stored import Stored
 from discluster.documents import read_value
 from discluster.errors import DisclusterError
 from discluster.gateway.identity import Identity
 from discluster.gateway.intents import intent_bits
 from discluster.gateway.transport import AiohttpTransport
+from discluster.lease import boot_id, boottime, read_lease
 from discluster.notify import SystemdNotifier
 from discluster.plan import ClusterId
 from discluster.secret import read_token
@@ -75,7 +78,11 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
     async with AiohttpTransport() as transport:
         daemon = ClusterDaemon(
             cluster=cluster,
-            directory=directory,
+            stored=Stored(
+                assignment=directory / "assignment.json",
+                lease=lambda: read_lease(settings.lease_file, boot_id=boot_id(os.environ)),
+            ),
+            lease=ClusterLease(boottime=boottime),
             control_socket=settings.control_socket,
             identity=identity,
             handler=handler,

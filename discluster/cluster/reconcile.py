@@ -10,11 +10,13 @@ from discluster.messages import Assignment
 
 
 class Running(msgspec.Struct, frozen=True):
-    """A shard that has a task here. ``shard_count``, ``gateway_url``: those it was opened with."""
+    """A shard that is here. ``shard_count``, ``gateway_url``: those it was opened with. ``over``:
+    Discord rejected it for good, so it has no socket and gets none.
+    """
 
     shard_count: int
     gateway_url: str
-    state: Literal["open", "closing"] = "open"
+    state: Literal["open", "closing", "over"] = "open"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +27,21 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
-def decide(assignment: Assignment | None, running: Mapping[int, Running]) -> Decision:
+def decide(
+    assignment: Assignment | None, running: Mapping[int, Running], *, unleased: str | None = None
+) -> Decision:
     """The next safe steps. A shard that is closing is opened again only when it is gone.
 
-    Without an assignment nothing is touched.
+    ``unleased``: why no shard may run, in words; then all are closed, and none is opened. One that
+    is over stays, or Discord would be asked again when a lease comes. Without an assignment nothing
+    is touched.
     """
     if assignment is None:
         return Decision(sentence="no assignment yet")
+    if unleased is not None:
+        still = tuple(sorted(shard for shard, now in running.items() if now.state == "open"))
+        told = f"closing shards {_listed(still)}" if still else "no shard runs"
+        return Decision(close=still, sentence=f"{told}: {unleased}")
     target = Running(assignment.shard_count, assignment.gateway_url)
     wanted = set(assignment.shards)
     opened = tuple(sorted(wanted - running.keys()))
@@ -40,7 +50,7 @@ def decide(assignment: Assignment | None, running: Mapping[int, Running]) -> Dec
         sorted(
             shard
             for shard, now in running.items()
-            if now.state == "open"
+            if now.state != "closing"
             and (shard not in wanted or now.shard_count != target.shard_count)
         )
     )

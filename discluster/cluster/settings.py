@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from discluster import lease
 from discluster.gateway.identity import Compression
 from discluster.gateway.intents import Intent
 from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
@@ -80,6 +81,10 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def control_socket(self) -> Path:
         return Path(self.runtime_directory) / "control.sock"
+
+    @property
+    def lease_file(self) -> Path:
+        return Path(self.runtime_directory) / lease.FILE_NAME
 
     def directory(self, cluster: int) -> Path:
         """Shared with CONTROL: it writes ``assignment.json``, the cluster ``sessions``."""

@@ -106,6 +106,11 @@ class ClusterHub:
     def connections(self) -> tuple[ClusterConnection, ...]:
         return tuple(self._connections.values())
 
+    def tell(self, message: Message) -> None:
+        """All that are connected."""
+        for connection in self._connections.values():
+            connection.send(message)
+
     def connection(self, cluster: int) -> ClusterConnection | None:
         return self._connections.get(cluster)
 

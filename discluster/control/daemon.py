@@ -14,15 +14,19 @@ from discluster.control.checkpointing import Checkpointing
 from discluster.control.clusters import ClusterConnection, ClusterHub
 from discluster.control.farewell import Farewell
 from discluster.control.jobs import Jobs
+from discluster.control.leasing import Leasing
 from discluster.control.link import MasterLink
+from discluster.control.load import Load
 from discluster.control.mastertime import MasterTime
+from discluster.control.news import footing, standings
 from discluster.control.permits import PermitDesk
 from discluster.control.pushes import read_push
-from discluster.control.reconcile import Assign, Observed, Settle, Step, decide
+from discluster.control.reconcile import Assign, Observed, Settle, Step, decide, obeys
 from discluster.control.reports import build_report, host_status
 from discluster.control.standing import Standing
 from discluster.control.store import ControlStore
 from discluster.control.supervisor import Supervisor, UnitView
+from discluster.control.witness import Witness
 from discluster.errors import DisclusterError, SupervisorError
 from discluster.messages import (
     PROTOCOL,
@@ -64,6 +68,7 @@ class ControlDaemon:
         store: ControlStore,
         supervisor: Supervisor,
         permits: PermitDesk,
+        leasing: Leasing,
         clock: Clock,
         notifier: Notifier,
         checkpoint_interval: float,
@@ -72,8 +77,10 @@ class ControlDaemon:
         self._store = store
         self._supervisor = supervisor
         self._permits = permits
+        self._leasing = leasing
         self._standing = Standing(clock=clock)
         self._farewell = Farewell(supervisor)
+        self._load = Load()
         self._checkpointing = Checkpointing(
             read=store.read_stays, clock=clock, interval=checkpoint_interval
         )
@@ -81,6 +88,7 @@ class ControlDaemon:
         self._notifier = notifier
         self._link: MasterLink | None = None
         self._hub: ClusterHub | None = None
+        self._witness: Witness | None = None
         self._plan: HostPlan | None = None
         self._held: dict[int, Held] = {}
         self._units: dict[int, UnitView] = {}
@@ -101,11 +109,13 @@ class ControlDaemon:
         return build_report(
             plan=self._plan,
             observed=self._observed(),
+            load=self._load.of_all(self._clock.monotonic()),
             troubles=self._jobs.troubles,
-            host_trouble=self._supervisor_trouble,
+            host_troubles=self._host_troubles(),
             sentence=self._sentence,
             rejected=self._standing.rejected,
             leaving=self._farewell.leaving,
+            witness=self._witness_address(),
         )
 
     def status(self) -> HostStatus:
@@ -113,7 +123,7 @@ class ControlDaemon:
             host=self._host,
             plan=self._plan,
             report=self.report(),
-            master=self._link.state if self._link else "this machine has not joined a fleet",
+            master=self._master_in_words(),
         )
 
     def cluster_reported(
@@ -121,26 +131,31 @@ class ControlDaemon:
     ) -> None:
         before = self._reports.get(report.cluster)
         self._reports[report.cluster] = report
+        self._load.reported(report, self._clock.monotonic())
         held = self._held.get(report.cluster)
         if introduces and held is not None and report.generation != held.assignment.generation:
             connection.send(held.assignment)
-        self._report_due.set()
+        if introduces:
+            connection.send(self._leasing.lease)
         if introduces and before is not None:
             # Its predecessor's socket was not seen to close yet.
             self._standing.gone(before, self._units.get(report.cluster))
         if introduces:
             self._standing.introduced(connection)
         self._tell_standing()
-        if introduces or _footing(report) != _footing(before):
-            # A pass asks the supervisor about every unit: not for each shard's latency.
+        # Neither a pass, which asks the supervisor about every unit, nor a report, which is long,
+        # for each shard's latency.
+        if introduces or footing(report) != footing(before):
             self._wake.set()
+        if introduces or standings(report) != standings(before):
+            self._report_due.set()
 
     def cluster_gone(self, cluster: int) -> None:
         if (report := self._reports.pop(cluster, None)) is not None:
             self._standing.gone(report, self._units.get(cluster))
             self._tell_standing()
         self._permits.cluster_gone(cluster)
-        self._changed()
+        self.changed()
 
     def permit_message(
         self, connection: ClusterConnection, message: PermitMessage | ClearanceCase
@@ -154,17 +169,22 @@ class ControlDaemon:
         else:
             self._permits.returned(message.shard)
 
+    def changed(self) -> None:
+        self._wake.set()
+        self._report_due.set()
+
     def master_connected(self, time: MasterTime) -> None:
         assert self._link is not None
         self._permits.master_connected(self._link.send, time)
         self._standing.master_connected(self._link.send)
         self._checkpointing.begin_anew()
-        self._changed()
+        self.changed()
 
     def master_lost(self) -> None:
         self._permits.master_lost()
         self._standing.master_lost()
-        self._changed()
+        self._leasing.parted()
+        self.changed()
 
     def master_said(self, message: MasterToControl) -> None:
         if isinstance(message, PlanPush):
@@ -177,18 +197,26 @@ class ControlDaemon:
 
     # --- the loop ---
 
-    async def run(self, *, hub: ClusterHub, link: MasterLink | None, stop: asyncio.Event) -> None:
+    async def run(
+        self,
+        *,
+        hub: ClusterHub,
+        link: MasterLink | None,
+        stop: asyncio.Event,
+        witness: Witness | None = None,
+    ) -> None:
         """Runs until ``stop`` is set; the clusters run on.
 
         Raises:
             SupervisorError: the supervisor cannot be reached at the start.
             UnavailableError: the socket for the clusters cannot be made.
         """
-        self._hub, self._link = hub, link
+        self._hub, self._link, self._witness = hub, link, witness
         self._plan = self._store.load_plan()
         self._held = self._store.load_held()
         if self._plan is not None:
             self._permits.follow(self._plan.identify)
+        self._leasing.open(plan=lambda: self._plan, tell=hub.tell)
         await self._supervisor.open(self._wake.set)
         try:
             await hub.open()
@@ -198,8 +226,10 @@ class ControlDaemon:
                     self._report_forever(),
                     self._permits.run(),
                     self._standing.run(self._tell_standing),
+                    self._leasing.run(),
                     self._feed_watchdog(),
                 ]
+                parts += [witness.run()] if witness is not None else []
                 if link is not None:
                     parts += [link.run(), self._checkpoint_forever(link)]
                 else:
@@ -222,7 +252,11 @@ class ControlDaemon:
         if self._link is not None:
             # Before the goodbye, so that MASTER knows how it is meant.
             self._link.send(self.report())
-        log.info("stopping; %s", await self._farewell.take_leave(self._link))
+        sentence = await self._farewell.take_leave(self._link)
+        if self._farewell.unattended:
+            self._leasing.unattended()
+        self._leasing.close()
+        log.info("stopping; %s", sentence)
 
     async def _reconcile_forever(self) -> None:
         while True:
@@ -238,6 +272,7 @@ class ControlDaemon:
         settled, came = self._jobs.unsettled, self._standing.unsettled
         try:
             self._units = dict(await self._supervisor.units())
+            self._load.looked(self._units)
             await self._farewell.look()
             self._supervisor_trouble = None
             self._jobs.settle(settled)
@@ -250,6 +285,8 @@ class ControlDaemon:
         decision = self._farewell.confine(decide(self._plan, observed), self._plan, observed)
         for step in decision.steps:
             self._take(step)
+        if obeys(self._plan, self._held):
+            self._leasing.plan_carried_out()
         self._say(decision.sentence)
         planned = self._plan.clusters if self._plan is not None else ()
         self._standing.settle(came, self._units, planned)
@@ -272,9 +309,23 @@ class ControlDaemon:
             generation = self._plan.generation if self._plan else None
             log.info("%s", sentence, extra={"HOST": self._host, "GENERATION": generation})
         self._sentence = sentence
-        master = self._link.state if self._link else "this machine has not joined a fleet"
+        master = self._master_in_words()
         told = sentence if master == "connected" else f"{sentence}; MASTER: {master}"
         self._notifier.status(told)
+
+    def _master_in_words(self) -> str:
+        state = self._link.state if self._link else "this machine has not joined a fleet"
+        if not (lease := self._leasing.words()):
+            return state
+        return f"{state}, but {lease}" if state == "connected" else f"{state}; {lease}"
+
+    def _host_troubles(self) -> tuple[str | None, ...]:
+        witness = self._witness.trouble if self._witness else None
+        return (self._supervisor_trouble, witness, self._leasing.trouble)
+
+    def _witness_address(self) -> str | None:
+        local = self._link.local_address if self._link else None
+        return self._witness.address(local) if self._witness else None
 
     def _take(self, step: Step) -> None:
         if isinstance(step, (Assign, Settle)):
@@ -306,8 +357,9 @@ class ControlDaemon:
             return
         self._store.save_plan(push.text)
         self._plan = plan
+        self._leasing.plan_taken()
         self._permits.follow(plan.identify)
-        self._changed()
+        self.changed()
 
     def _tell_standing(self) -> None:
         """Every cluster hears at once what Discord rejected, and MASTER with the next report."""
@@ -324,10 +376,6 @@ class ControlDaemon:
             shard_count=lambda: self._plan.shard_count if self._plan else 0,
             clusters=lambda: set(self._held),
         )
-
-    def _changed(self) -> None:
-        self._wake.set()
-        self._report_due.set()
 
     async def _report_forever(self) -> None:
         while True:
@@ -346,10 +394,3 @@ class ControlDaemon:
             if self._clock.monotonic() - self._passed_at < _PASS_HANGS_AFTER:
                 self._notifier.watchdog()
             await self._clock.sleep(interval)
-
-
-def _footing(report: ClusterReport | None) -> tuple[int, frozenset[int]] | None:
-    """What decisions rest on."""
-    if report is None:
-        return None
-    return report.generation, frozenset(view.shard for view in report.shards)

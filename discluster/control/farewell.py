@@ -39,6 +39,12 @@ class Farewell:
         self._supervisor = supervisor
         self._going_down = False
         self._control_stops = False
+        self._acknowledged = False
+
+    @property
+    def unattended(self) -> bool:
+        """Whether MASTER knows that the clusters run on without CONTROL."""
+        return self._acknowledged and not self.leaving
 
     @property
     def leaving(self) -> bool:
@@ -74,14 +80,15 @@ class Farewell:
     async def take_leave(self, link: Link | None) -> str:
         """Says goodbye and waits, within bounds, for MASTER's answer; what came of it, in words."""
         leaving = self.leaving
-        fate = "the clusters stop" if leaving else "the clusters run on"
+        fate = "the clusters stop" if leaving else "the clusters run on until their lease ends"
         if link is None or not link.connected:
             return f"MASTER is away; {fate}"
         if not await link.say_goodbye(_HANDING_OVER_PATIENCE if leaving else _PATIENCE):
             return f"MASTER did not acknowledge it; {fate}"
+        self._acknowledged = True
         if leaving:
             return "MASTER knows that this host goes down; its shards are others', or wait for it"
-        return f"MASTER knows that this host is unattended; {fate}"
+        return "MASTER knows that this host is unattended; the clusters run on"
 
 
 def last_steps(

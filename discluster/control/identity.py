@@ -15,9 +15,10 @@ from typing import Final
 import aiohttp
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from discluster.console import Failure, JoinAnswer, JoinRequest
 from discluster.errors import (
@@ -89,13 +90,49 @@ class Identity:
             ConfigurationError: this host did not join, or its files cannot be used.
             RefusedError: its certificate has expired.
         """
+        return self._own(ssl.Purpose.SERVER_AUTH, host, now)
+
+    def witness_context(self, host: str, *, now: float) -> ssl.SSLContext:
+        """For serving other hosts: TLS 1.3, and nobody without a certificate of the fleet. Raises
+        like :meth:`ssl_context`.
+        """
+        context = self._own(ssl.Purpose.CLIENT_AUTH, host, now)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def asking_context(self, host: str, *, now: float) -> ssl.SSLContext:
+        """For asking other hosts. Whoever uses it must pass the peer's certificate to
+        :meth:`is_certificate_of`: hosts have certificates for clients, which TLS takes from no
+        server, so that no host can pass for MASTER. Raises like :meth:`ssl_context`.
+        """
+        context = self._own(ssl.Purpose.SERVER_AUTH, host, now)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def is_certificate_of(self, host: str, certificate: bytes | None, *, now: float) -> bool:
+        """Whether ``certificate`` (DER) is one that the fleet's authority made for ``host``."""
+        try:
+            authority = x509.load_pem_x509_certificate((self._directory / "ca.crt").read_bytes())
+            peer = x509.load_der_x509_certificate(certificate or b"")
+            peer.verify_directly_issued_by(authority)
+            names = peer.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            uses = peer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            return False
+        valid = peer.not_valid_before_utc.timestamp() <= now <= peer.not_valid_after_utc.timestamp()
+        is_host = ExtendedKeyUsageOID.CLIENT_AUTH in uses
+        return valid and is_host and names.get_values_for_type(x509.DNSName) == [host]
+
+    def _own(self, purpose: ssl.Purpose, host: str, now: float) -> ssl.SSLContext:
+        """TLS 1.3 with our certificate, and the fleet's authority alone."""
         if not self.joined:
             raise ConfigurationError(
                 f"{self._directory}: this machine has not joined the fleet",
                 hint=_JOIN_HINT.format(host=host),
             )
         try:
-            context = ssl.create_default_context(cafile=str(self._directory / "ca.crt"))
+            context = ssl.create_default_context(purpose, cafile=str(self._directory / "ca.crt"))
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.load_cert_chain(self._directory / "host.crt", self._directory / "host.key")
         except (OSError, ssl.SSLError) as error:
@@ -223,6 +260,8 @@ def explain_connection_error(url: str, error: BaseException) -> DisclusterError:
         cause = error.os_error
         number = cause.errno or 0
         text = os.strerror(number) if number > 0 else cause.strerror or str(cause)
+        if not text and isinstance(cause, ConnectionError):
+            text = "the connection was broken off"
     return UnavailableError(
         f"MASTER cannot be reached at {url}: {text or type(error).__name__}",
         hint="is discluster-master running there, and the port open?",

@@ -10,7 +10,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 
@@ -39,6 +39,32 @@ _MAX_MESSAGE: Final = 64 * 1024 * 1024
 _CLOSE_TIMEOUT: Final = 2.0
 
 
+class Contact(Protocol):
+    """Who goes by when MASTER was heard, and when MASTER must have heard us. Its clock goes on
+    while the machine sleeps.
+    """
+
+    def instant(self) -> float: ...
+
+    def greeting(self) -> None:
+        """A hello is about to be sent; raises if it must not be."""
+        ...
+
+    def not_taken(self) -> None:
+        """MASTER refused the hello without taking notice of this host."""
+        ...
+
+    def heard(self) -> None: ...
+
+    def welcomed(self, *, sent: float, length: float) -> None:
+        """The hello that was sent at ``sent`` was taken; MASTER's lease is ``length`` seconds."""
+        ...
+
+    def confirmed(self, sent: float) -> None:
+        """What was sent at ``sent`` was answered."""
+        ...
+
+
 class MasterLink:
     """One connection at a time; ``state`` says in words how it stands."""
 
@@ -51,6 +77,7 @@ class MasterLink:
         on_connected: Callable[[MasterTime], None],
         on_lost: Callable[[], None],
         on_message: Callable[[MasterToControl], None],
+        contact: Contact,
         clock: Clock,
         rng: random.Random,
         connect_timeout: float,
@@ -64,15 +91,17 @@ class MasterLink:
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._on_message = on_message
+        self._contact = contact
         self._clock = clock
         self._rng = rng
         self._connect_timeout = connect_timeout
         self._longest_pause = longest_pause
         self._queue: asyncio.Queue[Message] | None = None
         self._parting: asyncio.Future[bool] | None = None
-        self._last_heard = 0.0
+        self._last_heard = self._answered_at = 0.0
         self._time: MasterTime | None = None
-        self._pings: dict[int, float] = {}
+        self._pings: dict[int, tuple[float, float]] = {}
+        self.local_address: str | None = None
         self.state = "not reached yet"
 
     @property
@@ -144,21 +173,28 @@ class MasterLink:
             raise explain_connection_error(self._url, error) from None
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        hello, asked = encode(self._hello()), self._clock.monotonic()
+        self.local_address = (socket.get_extra_info("sockname") or (None,))[0]
+        self._contact.greeting()
+        hello = encode(self._hello())
+        asked, sent = self._clock.monotonic(), self._contact.instant()
         await socket.send_bytes(hello)
         async with asyncio.timeout(self._connect_timeout):
             welcome = await self._receive(socket)
         if isinstance(welcome, Rejected):
+            if welcome.code == ProtocolError.code:
+                self._contact.not_taken()
             raise RefusedError(f"MASTER refused this machine: {welcome.reason}", code=welcome.code)
         if not isinstance(welcome, Welcome):
             raise ProtocolError("MASTER did not greet")
         self._queue = asyncio.Queue()
-        self._last_heard = now = self._clock.monotonic()
+        self._last_heard = self._answered_at = now = self._clock.monotonic()
         self._time = MasterTime(asked=asked, told=welcome.now, heard=now)
         self._pings.clear()
         self.state = "connected"
         log.info("connected to MASTER at %s", self._url)
         try:
+            self._contact.heard()
+            self._contact.welcomed(sent=sent, length=welcome.lease)
             self._on_connected(self._time)
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
@@ -183,10 +219,11 @@ class MasterLink:
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while (message := await self._receive(socket)) is not None:
             self._last_heard = self._clock.monotonic()
+            self._contact.heard()
             if isinstance(message, Ping):
                 self.send(Pong(number=message.number))
             elif isinstance(message, Pong):
-                self._learn_time(message)
+                self._answered(message)
             elif isinstance(message, GoodbyeSeen):
                 self._part(acknowledged=True)
             elif isinstance(message, Rejected):
@@ -194,10 +231,14 @@ class MasterLink:
             elif not isinstance(message, Welcome):
                 self._on_message(message)
 
-    def _learn_time(self, pong: Pong) -> None:
-        asked = self._pings.pop(pong.number, None)
-        if asked is not None and pong.now is not None and self._time is not None:
+    def _answered(self, pong: Pong) -> None:
+        if (ping := self._pings.pop(pong.number, None)) is None:
+            return
+        asked, sent = ping
+        self._answered_at = max(self._answered_at, asked)
+        if pong.now is not None and self._time is not None:
             self._time.learn(asked=asked, told=pong.now, heard=self._last_heard)
+        self._contact.confirmed(sent)
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> MasterToControl | None:
         received = await socket.receive()
@@ -224,12 +265,14 @@ class MasterLink:
         while True:
             # At once: the greeting, for which MASTER had to read a report, tells its time badly.
             number += 1
-            self._pings[number] = self._clock.monotonic()
+            self._pings[number] = (self._clock.monotonic(), self._contact.instant())
             self.send(Ping(number=number))
             await self._clock.sleep(welcome.ping_interval)
-            silence = self._clock.monotonic() - self._last_heard
-            if silence > welcome.lease:
+            now = self._clock.monotonic()
+            if (silence := now - self._last_heard) > welcome.lease:
                 raise UnavailableError(f"MASTER has been silent for {silence:.0f} s")
+            if (silence := now - self._answered_at) > welcome.lease:
+                raise UnavailableError(f"MASTER has answered nothing for {silence:.0f} s")
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

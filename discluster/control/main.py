@@ -11,19 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from discluster import __version__, documents, logs
-from discluster.clock import SystemClock
+from discluster.clock import Clock, SystemClock
+from discluster.control.addresses import Endpoint
 from discluster.control.allowance import Purse, ShareFile
 from discluster.control.clusters import ClusterHub, allowed_users
 from discluster.control.daemon import ControlDaemon
 from discluster.control.embedded import EmbeddedSupervisor
 from discluster.control.identity import Identity
+from discluster.control.leasing import Leasing
 from discluster.control.link import MasterLink
+from discluster.control.panel import WitnessPanel
 from discluster.control.permits import PermitDesk
 from discluster.control.settings import ControlSettings, MasterUrl
 from discluster.control.store import ControlStore
 from discluster.control.supervisor import Supervisor
 from discluster.control.systemd import SystemdSupervisor
+from discluster.control.witness import Witness
 from discluster.errors import ConfigurationError, DisclusterError
+from discluster.lease import boot_id, boottime
 from discluster.notify import SystemdNotifier
 from discluster.plan import HostName
 from discluster.service import report_error, run_service
@@ -93,7 +98,7 @@ def _join(identity: Identity, arguments: argparse.Namespace, host: str) -> int:
 async def _serve(
     settings: ControlSettings, config: Path, identity: Identity, host: str, stop: asyncio.Event
 ) -> None:
-    clock, rng = SystemClock(), random.Random()
+    clock = SystemClock()
     notifier = SystemdNotifier()
     share = ShareFile(settings.own_state / "identify.json")
     permits = PermitDesk(
@@ -101,11 +106,13 @@ async def _serve(
         interval=settings.identify_interval,
         purse=Purse(share.load(), save=share.save, clock=clock),
     )
+    leasing = _leasing(settings, identity, host, clock)
     daemon = ControlDaemon(
         host=host,
         store=ControlStore(own=settings.own_state, clusters=settings.clusters_state),
         supervisor=_supervisor(settings, clock),
         permits=permits,
+        leasing=leasing,
         clock=clock,
         notifier=notifier,
         checkpoint_interval=settings.checkpoint_interval,
@@ -118,19 +125,65 @@ async def _serve(
         on_permit=daemon.permit_message,
         status=daemon.status,
     )
-    link = MasterLink(
+    link = _link(settings, identity, host, clock, leasing, daemon)
+    witness = _witness(settings, identity, host, clock, leasing, daemon)
+    await daemon.run(hub=hub, link=link, stop=stop, witness=witness)
+
+
+def _leasing(settings: ControlSettings, identity: Identity, host: str, clock: Clock) -> Leasing:
+    return Leasing(
+        host=host,
+        file=settings.lease_file,
+        length_file=settings.own_state / "lease.json",
+        boot_id=boot_id(os.environ),
+        boottime=boottime,
+        clock=clock,
+        when_isolated=settings.when_isolated,
+        panel=WitnessPanel(identity, host=host, wall=clock.wall),
+    )
+
+
+def _link(
+    settings: ControlSettings,
+    identity: Identity,
+    host: str,
+    clock: Clock,
+    leasing: Leasing,
+    daemon: ControlDaemon,
+) -> MasterLink:
+    return MasterLink(
         url=lambda: _master_url(settings, identity, host),
         ssl_context=lambda: identity.ssl_context(host, now=clock.wall()),
         hello=daemon.hello,
         on_connected=daemon.master_connected,
         on_lost=daemon.master_lost,
         on_message=daemon.master_said,
+        contact=leasing,
         clock=clock,
-        rng=rng,
+        rng=random.Random(),
         connect_timeout=settings.connect_timeout,
         longest_pause=settings.reconnect_maximum,
     )
-    await daemon.run(hub=hub, link=link, stop=stop)
+
+
+def _witness(
+    settings: ControlSettings,
+    identity: Identity,
+    host: str,
+    clock: Clock,
+    leasing: Leasing,
+    daemon: ControlDaemon,
+) -> Witness | None:
+    if settings.witness_listen is None or not identity.joined:
+        return None
+    return Witness(
+        listen=Endpoint.read(settings.witness_listen),
+        announced=settings.witness_address,
+        ssl_context=lambda: identity.witness_context(host, now=clock.wall()),
+        answer=leasing.answer,
+        on_change=daemon.changed,
+        clock=clock,
+    )
 
 
 def _master_url(settings: ControlSettings, identity: Identity, host: str) -> str:

@@ -147,6 +147,17 @@ def decide(plan: HostPlan | None, observed: Observed) -> Decision:
     return Decision(steps=tuple(steps), sentence=_sentence(plan, observed, steps))
 
 
+def obeys(plan: HostPlan | None, held: Mapping[int, Held]) -> bool:
+    """Whether no cluster of this host is assigned a shard that ``plan`` does not give the host:
+    only then may clusters that had to stop run again, since others may have their shards by now.
+    """
+    if plan is None:
+        return False
+    given = frozenset(plan.shards())
+    assigned = (record.assignment for record in held.values() if record.assignment.shards)
+    return all(a.shard_count == plan.shard_count and given.issuperset(a.shards) for a in assigned)
+
+
 def _settle(cluster: int, observed: Observed) -> Iterable[Step]:
     held = observed.held[cluster]
     leaving = _still_leaving(cluster, held, observed)

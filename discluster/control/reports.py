@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What CONTROL tells about its host. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from discluster import __version__
 from discluster.console import HostStatus
+from discluster.control.load import UNKNOWN, ClusterLoad
 from discluster.control.reconcile import Observed
 from discluster.messages import ClusterView, HostReport
 from discluster.plan import HostPlan
@@ -16,10 +17,12 @@ def build_report(
     plan: HostPlan | None,
     observed: Observed,
     troubles: Mapping[int, str],
-    host_trouble: str | None,
+    load: Mapping[int, ClusterLoad] = {},
+    host_troubles: Iterable[str | None] = (),
     sentence: str,
     rejected: str | None = None,
     leaving: bool = False,
+    witness: str | None = None,
 ) -> HostReport:
     """The full snapshot for MASTER. ``troubles``: of starts and stops, by cluster."""
     numbers = {
@@ -36,12 +39,14 @@ def build_report(
         released={s: stay.session for s, stay in left.items() if stay.session is not None},
         entered={s: stay.entered for s, stay in left.items()},
         shard_count=plan.shard_count if plan else 0,
-        clusters=tuple(_cluster(c, observed, troubles.get(c)) for c in sorted(numbers)),
-        problems=(host_trouble,) if host_trouble else (),
+        clusters=tuple(_cluster(c, observed, load, troubles) for c in sorted(numbers)),
+        problems=tuple(trouble for trouble in host_troubles if trouble is not None),
         summary=sentence,
         rejected=rejected,
         slots=plan.identify if plan else None,
         leaving=leaving,
+        witness=witness,
+        panel=tuple(sorted(plan.witnesses)) if plan else (),
     )
 
 
@@ -73,11 +78,19 @@ def _left(observed: Observed, holding: frozenset[int], shard_count: int) -> dict
     return {shard: stay for shard, stay in stays if stay is not None}
 
 
-def _cluster(cluster: int, observed: Observed, trouble: str | None) -> ClusterView:
+def _cluster(
+    cluster: int,
+    observed: Observed,
+    load: Mapping[int, ClusterLoad],
+    troubles: Mapping[int, str],
+) -> ClusterView:
     unit = observed.unit(cluster)
     report = observed.reports.get(cluster)
     held = observed.held.get(cluster)
-    problem = trouble
+    problem = troubles.get(cluster)
+    if problem is None and report is not None:
+        problem = report.problem
+    told = load.get(cluster, UNKNOWN)
     if unit.state == "failed":
         problem = f"unit failed: {unit.detail}" if unit.detail else "unit failed"
     return ClusterView(
@@ -93,4 +106,7 @@ def _cluster(cluster: int, observed: Observed, trouble: str | None) -> ClusterVi
         handler=report.handler if report else "",
         shards=report.shards if report else (),
         problem=problem,
+        cpu=told.cpu,
+        memory=told.memory,
+        event_rate=told.event_rate,
     )

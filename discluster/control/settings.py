@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from discluster import lease
 from discluster.documents import Rule
-from discluster.plan import HostName
+from discluster.plan import Address, HostName
 from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
 
 MasterUrl = Annotated[
@@ -70,6 +71,34 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             minimum=0.1,
         ),
     ] = 3.0
+    when_isolated: Annotated[
+        Literal["stop", "keep"],
+        Setting(
+            "What the clusters do when neither MASTER nor enough of the witnesses can be reached,"
+            " and so nobody can tell whether MASTER gives this machine's shards to others: stop"
+            " (sessions kept; they come back by RESUME), or keep running, at the risk that shards"
+            " run twice until the network is mended. Of two machines the one without MASTER is"
+            " isolated when the other is off"
+        ),
+    ] = "stop"
+    witness_listen: Annotated[
+        Address | None,
+        Setting(
+            "Where other machines of the fleet can ask this one whether it hears MASTER, over"
+            " mutual TLS. MASTER gives the shards of a lost machine to others only while half of"
+            " these witnesses hear it, so the port should be open between the machines. If it"
+            " is taken, CONTROL says so and tries again. null: nowhere; the machine is no witness"
+            " then, not even for itself: alone in its fleet it is isolated whenever MASTER is away"
+        ),
+    ] = "0.0.0.0:7444"
+    witness_address: Annotated[
+        Address | None,
+        Setting(
+            "The same, as the other machines reach it; null takes witness_listen, and where that is"
+            " 0.0.0.0 or [::] the address from which MASTER sees this machine",
+            example="witness_address: 192.0.2.7:7444",
+        ),
+    ] = None
     state_directory: StateDirectory = "/var/lib/discluster"
     runtime_directory: RuntimeDirectory = "/run/discluster"
     log_level: LogLevel = "info"
@@ -85,3 +114,7 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     @property
     def socket(self) -> Path:
         return Path(self.runtime_directory) / "control.sock"
+
+    @property
+    def lease_file(self) -> Path:
+        return Path(self.runtime_directory) / lease.FILE_NAME

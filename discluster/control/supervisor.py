@@ -9,15 +9,27 @@ import msgspec
 from discluster.messages import UnitState
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a unit's processes use, as read ``at``, monotonic seconds. ``cpu_seconds``: since the
+    unit was started. ``memory``: bytes. None: the supervisor does not know.
+    """
+
+    at: float
+    cpu_seconds: float | None = None
+    memory: int | None = None
+
+
 class UnitView(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster's unit. ``detail``: why it is in that state, in words; ``restarts``: after
-    crashes in a row, since CONTROL or an operator started it.
+    crashes in a row, since CONTROL or an operator started it. ``usage``: None if this look did not
+    read it.
     """
 
     state: UnitState
     detail: str = ""
     pid: int | None = None
     restarts: int = 0
+    usage: Usage | None = None
 
     @property
     def may_run(self) -> bool:

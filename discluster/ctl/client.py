@@ -9,20 +9,24 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
 
 from discluster import console, messages
 from discluster.console import (
+    EventPage,
+    EventQuery,
     Failure,
     FleetStatus,
     HostStatus,
     IdentifyOverview,
     JoinToken,
     PlanDiff,
+    PlanHistory,
     RestartAnswer,
+    RestartProgress,
     RestartRequest,
     ResumeAnswer,
     ResumeRequest,
@@ -43,6 +47,7 @@ from discluster.errors import (
     UnavailableError,
 )
 from discluster.messages import Rejected, StatusQuery
+from discluster.orders import MovesStatus, Order, Ordered
 
 T = TypeVar("T")
 Program = Literal["MASTER", "CONTROL"]
@@ -94,9 +99,25 @@ class Master:
         path = "/v1/plan" if host is None else f"/v1/plan/{quote(host, safe='')}"
         return (await self._request("GET", path)).decode(errors="replace")
 
+    async def old_plan(self, generation: int) -> str:
+        """The fleet's plan of that generation as YAML."""
+        return (await self._request("GET", f"/v1/history/{generation}")).decode(errors="replace")
+
+    async def history(self) -> PlanHistory:
+        """The plans that moved shards."""
+        return _read(PlanHistory, await self._request("GET", "/v1/history"))
+
     async def diff(self) -> PlanDiff:
         """What MASTER would change if it planned now."""
         return _read(PlanDiff, await self._request("GET", "/v1/diff"))
+
+    async def order(self, order: Order) -> Ordered:
+        """Gives an order, or asks what it would do."""
+        return _read(Ordered, await self._request("POST", "/v1/orders", messages.encode(order)))
+
+    async def moves(self) -> MovesStatus:
+        """How far the newest order is."""
+        return _read(MovesStatus, await self._request("GET", "/v1/moves"))
 
     async def create_token(self, request: TokenRequest) -> JoinToken:
         """A new join token."""
@@ -130,6 +151,16 @@ class Master:
         """Restarts clusters now."""
         body = messages.encode(request)
         return _read(RestartAnswer, await self._request("POST", "/v1/restart", body))
+
+    async def restart_progress(self, started: RestartAnswer) -> RestartProgress:
+        """Which of the clusters that were restarted now are back."""
+        body = messages.encode(started)
+        return _read(RestartProgress, await self._request("POST", "/v1/restart/progress", body))
+
+    async def events(self, query: EventQuery) -> EventPage:
+        """What MASTER decided and noticed. ``query.wait`` must be less than the timeout."""
+        given = {k: v for k, v in msgspec.structs.asdict(query).items() if v is not None}
+        return _read(EventPage, await self._request("GET", f"/v1/events?{urlencode(given)}"))
 
     async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         try:

@@ -3,16 +3,15 @@
 
 import time
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TextIO
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from discluster import messages
 from discluster.clock import Clock
 from discluster.console import FleetStatus, HostStatus, ResumeRequest, TokenRequest
-from discluster.ctl import identify, problems, render, words
+from discluster.ctl import changes, identify, problems, render, words
 from discluster.ctl.client import Master, control_status
 from discluster.ctl.screen import Screen
 from discluster.errors import UnavailableError
@@ -23,12 +22,13 @@ NOT_WELL: Final = 3
 
 
 class Context(NamedTuple):
-    """What a command works with."""
+    """What a command works with. ``stdin``: where a person can be asked, if it is a terminal."""
 
     master: Master
     control_socket: Path
     screen: Screen
     clock: Clock
+    stdin: TextIO | None = None
 
 
 class View(NamedTuple):
@@ -57,8 +57,7 @@ async def status(context: Context, *, json: bool, everything: bool) -> int:
     if json:
         if view.because:
             context.screen.note(words.clean(view.because))
-        encoded = messages.encode(view.snapshot)
-        context.screen.text(msgspec.json.format(encoded, indent=2).decode() + "\n")
+        context.screen.json(view.snapshot)
     else:
         width = context.screen.width
         context.screen.show(view.rendered(width=width, everything=everything))
@@ -120,23 +119,40 @@ async def _look(context: Context) -> View:
     return View(host, f"{away.message}; this is what CONTROL on {host.host} knows")
 
 
-async def hosts(context: Context) -> int:
-    """``disclusterctl hosts``."""
+async def hosts(context: Context, *, json: bool) -> int:
+    """``disclusterctl hosts``. As JSON one object a line."""
     fleet = await context.master.status()
+    if json:
+        context.screen.text("".join(messages.encode(host).decode() + "\n" for host in fleet.hosts))
+        return WELL
     context.screen.show(render.hosts(fleet, width=context.screen.width))
     return WELL
 
 
-async def plan_show(context: Context, *, host: str | None) -> int:
+async def plan_show(context: Context, *, host: str | None, generation: int | None) -> int:
     """``disclusterctl plan show``: exactly MASTER's text, so that it can be kept and diffed."""
-    context.screen.text(await context.master.plan(host))
+    ask = context.master.plan(host) if generation is None else context.master.old_plan(generation)
+    context.screen.text(await ask)
     return WELL
 
 
-async def plan_diff(context: Context) -> int:
+async def plan_diff(context: Context, *, json: bool) -> int:
     """``disclusterctl plan diff``."""
     diff = await context.master.diff()
-    context.screen.show(render.diff(diff, width=context.screen.width))
+    if json:
+        context.screen.json(diff)
+    else:
+        context.screen.show(changes.diff(diff, width=context.screen.width))
+    return WELL
+
+
+async def plan_history(context: Context, *, json: bool) -> int:
+    """``disclusterctl plan history``."""
+    history = await context.master.history()
+    if json:
+        context.screen.json(history)
+    else:
+        context.screen.show(changes.history(history, width=context.screen.width))
     return WELL
 
 
@@ -144,8 +160,7 @@ async def identify_status(context: Context, *, json: bool) -> int:
     """``disclusterctl identify status``. Returns 3 while the guard or the budget stops anybody."""
     overview = await context.master.identify()
     if json:
-        encoded = msgspec.json.format(messages.encode(overview), indent=2)
-        context.screen.text(encoded.decode() + "\n")
+        context.screen.json(overview)
     else:
         context.screen.show(identify.rendered(overview, width=context.screen.width))
     return NOT_WELL if overview.identify.blocked or overview.identify.stopped else WELL

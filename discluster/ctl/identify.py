@@ -6,31 +6,25 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from discluster.console import IdentifyOverview, IdentifyStatus, StoppedShard, WaitingShard
-from discluster.ctl import words
-from discluster.ctl.tables import BAD, FAINT, HEAD, UNDERWAY
+from discluster.ctl import layout, words
+from discluster.ctl.tables import BAD, FAINT, UNDERWAY
 
 _MOST_LANES: Final = 16
 
 
 def rendered(overview: IdentifyOverview, *, width: int) -> RenderableType:
     """The sentence, the budget, and tables of what is held back, waits, and is promised."""
-    parts = [
-        Group(_sentence(overview.identify), _facts(overview)),
+    return layout.spaced(
+        Group(_sentence(overview.identify), layout.facts(_facts(overview))),
         _stopped(overview.identify.stopped),
         _waiting(overview.waiting, width),
         _lanes(overview),
         _allowances(overview),
-    ]
-    lines: list[RenderableType] = []
-    for part in parts:
-        if part is not None:
-            lines += [Text(""), part] if lines else [part]
-    return Group(*lines)
+    )
 
 
 def _sentence(identify: IdentifyStatus) -> Text:
@@ -46,16 +40,7 @@ def _sentence(identify: IdentifyStatus) -> Text:
     return Text("No shard waits to identify", style="bold green")
 
 
-def _facts(overview: IdentifyOverview) -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, text in _fact_texts(overview):
-        grid.add_row(Text(label, style=FAINT), Text(text))
-    return grid
-
-
-def _fact_texts(overview: IdentifyOverview) -> Iterator[tuple[str, str]]:
+def _facts(overview: IdentifyOverview) -> Iterator[tuple[str, str]]:
     identify = overview.identify
     if identify.remaining is None:
         yield "Budget", "Discord has not told it yet"
@@ -68,10 +53,6 @@ def _fact_texts(overview: IdentifyOverview) -> Iterator[tuple[str, str]]:
     again = f"{overview.again:,} identifies in 24 hours by shards that had identified before"
     yield "Guard", f"{again}; it closes above {overview.waste:,}"
     yield "Lanes", f"{identify.max_concurrency:,}"
-
-
-def _titled(title: str, *body: RenderableType) -> Group:
-    return Group(Text(title, style=HEAD), *(Padding(part, (0, 0, 0, 2)) for part in body))
 
 
 def _table(*columns: str, right: Iterable[str] = ()) -> Table:
@@ -88,7 +69,7 @@ def _stopped(stopped: Iterable[StoppedShard]) -> Group | None:
         why = Text(words.one_line(stop.why))
         table.add_row(Text(str(stop.shard), style=BAD), words.duration(stop.age), why)
     hint = Text("hint: mend the cause, then: disclusterctl identify resume", style=FAINT)
-    return _titled("Held back", table, hint) if table.row_count else None
+    return layout.titled("Held back", table, hint) if table.row_count else None
 
 
 def _waiting(waiting: Iterable[WaitingShard], width: int) -> Group | None:
@@ -100,7 +81,7 @@ def _waiting(waiting: Iterable[WaitingShard], width: int) -> Group | None:
     for (host, reason), shards in sorted(alike.items()):
         listed = words.ranges(shards, limit=max(2, width // 20))
         table.add_row(words.one_line(host), listed, Text(words.one_line(reason)))
-    return _titled("Waiting", table) if table.row_count else None
+    return layout.titled("Waiting", table) if table.row_count else None
 
 
 def _lanes(overview: IdentifyOverview) -> Group | None:
@@ -112,7 +93,7 @@ def _lanes(overview: IdentifyOverview) -> Group | None:
         return None
     left = len(overview.lanes) - table.row_count
     more = [Text(f"and {words.count(left, 'lane')} more", style=FAINT)] if left else []
-    return _titled("Lanes in use", table, *more)
+    return layout.titled("Lanes in use", table, *more)
 
 
 def _allowances(overview: IdentifyOverview) -> Group | None:
@@ -122,4 +103,4 @@ def _allowances(overview: IdentifyOverview) -> Group | None:
         state = Text("in touch") if one.present else Text("out of touch", style=UNDERWAY)
         counts = (f"{count:,}" for count in (one.left, one.limit, one.daily))
         table.add_row(words.one_line(one.host), *counts, state)
-    return _titled("May identify without MASTER", table) if table.row_count else None
+    return layout.titled("May identify without MASTER", table) if table.row_count else None

@@ -75,6 +75,11 @@ def _state(host: HostStatus) -> Iterator[_Sign]:
         since = "" if host.seen is None else f" for {seen}"
         text = f"silent{since}, MASTER does not hear from this host"
         yield _Sign(Trouble(severity="error", text=text, hint=look, host=name), "silent")
+    elif host.state == "lost":
+        since = "" if host.seen is None else f" {seen} ago"
+        text = f"lost: the last word from it came{since}, its shards were given to other hosts"
+        hint = f"{look}; if it is gone for good: disclusterctl host remove {name}"
+        yield _Sign(Trouble(severity="error", text=text, hint=hint, host=name), "lost")
     elif host.state == "expected":
         text = "expected, but it has not connected to MASTER yet"
         hint = f"{look}; to enrol it: disclusterctl token create --host {name}"

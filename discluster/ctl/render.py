@@ -7,15 +7,10 @@ from statistics import median
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from discluster.console import FleetStatus, HostStatus, IdentifyStatus, PlanDiff, Trouble
-from discluster.ctl import problems, tables, words
-
-WIDE: Final = 120
-"""From this width on, in characters, the tables have all their columns."""
+from discluster.console import FleetStatus, HostStatus, IdentifyStatus, Trouble
+from discluster.ctl import layout, problems, tables, words
 
 MANY: Final = 64
 """Above this number of rows a table of clusters or shards shows only those that are not well."""
@@ -29,10 +24,10 @@ def fleet(status: FleetStatus, *, width: int, everything: bool = False) -> Rende
     style = "bold green" if problems.fleet_is_well(status) else "bold yellow"
     if any(problem.severity == "error" for problem in found):
         style = "bold red"
-    return _spaced(
+    return layout.spaced(
         Group(Text(words.progress(status), style=style), *_state(status)),
         _problems(found),
-        _facts(_fleet_facts(status)),
+        layout.facts(_fleet_facts(status)),
         _hosts(status.hosts, width),
         _clusters(status.hosts, width, everything),
         _shards(status.hosts, width, everything),
@@ -53,11 +48,11 @@ def host(
     style = "bold red" if any(p.severity == "error" for p in found) else "bold yellow"
     sentence = Text(words.clean(f"{status.host}: {words.host_progress(status)}"))
     sentence.stylize("bold green" if ready and not found else style)
-    return _spaced(
+    return layout.spaced(
         Text(words.clean(because), style=tables.UNDERWAY) if because else None,
         sentence,
         _problems(found),
-        _facts(_host_facts(status)),
+        layout.facts(_host_facts(status)),
         _clusters([status], width, everything),
         _shards([status], width, everything),
     )
@@ -67,80 +62,26 @@ def hosts(status: FleetStatus, *, width: int) -> RenderableType:
     """``disclusterctl hosts``."""
     if not status.hosts:
         return Text("No host has joined the fleet yet.")
-    return tables.hosts_table(status.hosts, width >= WIDE)
-
-
-def diff(plan: PlanDiff, *, width: int) -> RenderableType:
-    """``disclusterctl plan diff``."""
-    rows = tables.moves(plan.changes)
-    generation = f"Plan generation {plan.generation} is in force."
-    return _spaced(
-        Group(*_diff_summary(plan), Text(generation, style=tables.FAINT)),
-        _titled("Changes", tables.moves_table(rows, width >= WIDE)) if rows else None,
-        _titled("Decided before, still waiting", _bullets(plan.pending)) if plan.pending else None,
-    )
-
-
-def _diff_summary(plan: PlanDiff) -> list[Text]:
-    summary = words.clean(plan.summary).strip()
-    nothing = "Nothing would change"
-    if plan.changes or summary.lower().startswith(nothing.lower()):
-        return [Text(summary[:1].upper() + summary[1:], style=tables.HEAD)]
-    return [Text(f"{nothing}.", style=tables.HEAD), *([Text(summary)] if summary else [])]
-
-
-def _spaced(*parts: RenderableType | None) -> Group:
-    """The parts that are there with an empty line between them."""
-    lines: list[RenderableType] = []
-    for part in parts:
-        if part is not None:
-            lines += [Text(""), part] if lines else [part]
-    return Group(*lines)
-
-
-def _titled(title: str, *body: RenderableType) -> Group:
-    return Group(Text(title, style=tables.HEAD), *(Padding(part, (0, 0, 0, 2)) for part in body))
-
-
-def _grid(columns: int) -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
-    for _ in range(columns - 1):
-        grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    return grid
-
-
-def _bullets(texts: Iterable[str]) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
-    for text in texts:
-        grid.add_row("-", Text(words.clean(text)))
-    return grid
+    return tables.hosts_table(status.hosts, width)
 
 
 def _problems(found: Sequence[Trouble]) -> Group | None:
     if not found:
         return None
-    grid = _grid(2)
+    grid = layout.grid(2)
     for problem in found:
         text = Text(words.clean(_where(problem) + problem.text))
         if problem.hint:
             text.append("\nhint: " + words.clean(problem.hint), style=tables.FAINT)
         grid.add_row(Text(problem.severity, style=_SEVERITY_STYLES[problem.severity]), text)
     only_notices = all(problem.severity == "notice" for problem in found)
-    return _titled("Notices" if only_notices else "Problems", grid)
+    return layout.titled("Notices" if only_notices else "Problems", grid)
 
 
 def _where(problem: Trouble) -> str:
     """The places that the problem's own words do not name."""
     places = (problem.host, None if problem.cluster is None else f"cluster {problem.cluster}")
     return "".join(f"{place}: " for place in places if place and place not in problem.text)
-
-
-def _facts(facts: Iterable[tuple[str, str]]) -> Group:
-    grid = _grid(2)
-    for label, text in facts:
-        grid.add_row(Text(label, style=tables.FAINT), Text(words.clean(text)))
-    return Group(grid)
 
 
 def _fleet_facts(status: FleetStatus) -> Iterable[tuple[str, str]]:
@@ -190,7 +131,7 @@ def _guilds(hosts: Iterable[HostStatus]) -> str:
 
 
 def _hosts(hosts: Sequence[HostStatus], width: int) -> Group | None:
-    return _titled("Hosts", tables.hosts_table(hosts, width >= WIDE)) if hosts else None
+    return layout.titled("Hosts", tables.hosts_table(hosts, width)) if hosts else None
 
 
 def _clusters(hosts: Iterable[HostStatus], width: int, everything: bool) -> Group | None:
@@ -198,10 +139,10 @@ def _clusters(hosts: Iterable[HostStatus], width: int, everything: bool) -> Grou
     if not rows:
         return None
     shown = rows if everything or len(rows) <= MANY else [row for row in rows if not row.is_well]
-    body: list[RenderableType] = [tables.clusters_table(shown, width >= WIDE)] if shown else []
+    body: list[RenderableType] = [tables.clusters_table(shown, width)] if shown else []
     if len(shown) < len(rows):
         body.append(_left_out(len(rows) - len(shown), "cluster", " well"))
-    return _titled("Clusters", *body)
+    return layout.titled("Clusters", *body)
 
 
 def _shards(hosts: Iterable[HostStatus], width: int, everything: bool) -> Group | None:
@@ -209,12 +150,12 @@ def _shards(hosts: Iterable[HostStatus], width: int, everything: bool) -> Group 
     if not rows:
         return None
     shown = rows if everything or len(rows) <= MANY else [row for row in rows if not row.is_well]
-    body: list[RenderableType] = [tables.shards_table(shown, width >= WIDE)] if shown else []
+    body: list[RenderableType] = [tables.shards_table(shown, width)] if shown else []
     if len(shown) < len(rows):
         body.append(_left_out(len(rows) - len(shown), "shard", f" ready{_latency(rows)}"))
     if notes := _notes(shown):
-        body += [Text(""), _bullets(notes)]
-    return _titled("Shards", *body)
+        body += [Text(""), layout.bullets(notes)]
+    return layout.titled("Shards", *body)
 
 
 def _left_out(number: int, noun: str, more: str) -> Text:

@@ -4,33 +4,25 @@
 MASTER does the work: a terminal that is closed leaves it running, Ctrl-C pauses it.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+from rich.console import RenderableType
 
 from discluster.console import (
-    FleetStatus,
     RestartRequest,
     RollingChange,
     RollingRequest,
     RolloutCluster,
     RolloutStatus,
 )
-from discluster.ctl import rollout, words
+from discluster.ctl import progress, rollout, words
 from discluster.ctl.commands import Context
-from discluster.ctl.screen import Show
-from discluster.errors import DisclusterError, UnavailableError
-from discluster.messages import ClusterView
+from discluster.errors import DisclusterError
 
-NOT_BACK: Final = 4
-"""Exit status: not all clusters were restarted, or one did not come back."""
-INTERRUPTED: Final = 130
-_LOOK_EVERY: Final = 0.5
-_PATIENCE: Final = 60.0
-"""Seconds for which a MASTER that does not answer any more is waited for: it may be restarted."""
 _GOES_ON: Final = "it goes on when MASTER is back; look at it: " + rollout.CONTINUE
+_GOES_ON_AT_ONCE: Final = "the restart needs MASTER no more; look at it: disclusterctl status"
 
 Look = Callable[[], Awaitable[RolloutStatus]]
 
@@ -64,23 +56,17 @@ async def abort(context: Context) -> int:
 
 
 async def _carried_out(context: Context, begun: Awaitable[RolloutStatus]) -> int:
-    asked = asyncio.ensure_future(begun)
-    try:
-        # Shielded: whether MASTER has begun must be known before it can be paused.
-        status = await asyncio.shield(asked)
-        return _told(context, await _watched(context, status, context.master.rolling))
-    except asyncio.CancelledError:
-        await asked
-        return await _paused(context)
+    async def follow(status: RolloutStatus) -> int:
+        work = _Rolling(context.master.rolling, status, goes_on=_GOES_ON)
+        return _told(context, await progress.watched(context, status, work))
 
+    async def interrupted(_: RolloutStatus) -> None:
+        try:
+            await pause(context)
+        except DisclusterError as error:
+            context.screen.note(f"error: not paused: {words.clean(error.render())}")
 
-async def _paused(context: Context) -> int:
-    """Ctrl-C."""
-    try:
-        await pause(context)
-    except DisclusterError as error:
-        context.screen.note(f"error: not paused: {words.clean(error.render())}")
-    return INTERRUPTED
+    return await progress.carried_out(begun, follow, interrupted)
 
 
 def _told(context: Context, status: RolloutStatus) -> int:
@@ -96,64 +82,44 @@ def _told(context: Context, status: RolloutStatus) -> int:
         problem = words.clean(status.problem or "it stopped")
         context.screen.note(f"error: {problem} (mend it, then: {rollout.CONTINUE})")
         context.screen.text(f"stopped: {rollout.counts(status)}\n")
-    return NOT_BACK
+    return progress.UNFINISHED
 
 
-async def _watched(context: Context, status: RolloutStatus, look: Look) -> RolloutStatus:
-    """Shows how it goes until it is over."""
-    with context.screen.updating() as show:
-        lines = _Lines(context, status)
-        heard, away = context.clock.monotonic(), None
-        while True:
-            _show(context, show, lines, status, away)
-            if status.state != "running":
-                return status
-            await context.clock.sleep(_LOOK_EVERY)
-            try:
-                status = await look()
-                heard, away = context.clock.monotonic(), None
-            except UnavailableError as error:
-                if context.clock.monotonic() - heard > _PATIENCE:
-                    raise UnavailableError(error.message, hint=_GOES_ON) from None
-                away = error.message
-            except DisclusterError as error:
-                if error.code != "no-rollout":
-                    raise
-                return msgspec.structs.replace(status, state="aborted")
+class _Rolling:
+    """A rolling restart as something to watch; in a pipe one line for each cluster that is back."""
 
-
-def _show(
-    context: Context,
-    show: Show | None,
-    lines: "_Lines",
-    status: RolloutStatus,
-    away: str | None,
-) -> None:
-    if show is None:
-        lines.add(status)
-    else:
-        show(rollout.bar(status, width=context.screen.width, away=away))
-
-
-class _Lines:
-    """In a file or pipe: one line for each cluster that is back."""
-
-    def __init__(self, context: Context, status: RolloutStatus) -> None:
-        self._context = context
+    def __init__(self, look: Look, first: RolloutStatus, *, goes_on: str) -> None:
+        self.goes_on = goes_on
+        self._look = look
+        self._newest = first
         self._begun = False
         # Of one that is continued, those that were back before are not told again.
-        before = rollout.of_state(status, "restarted") if status.state == "running" else []
+        before = rollout.of_state(first, "restarted") if first.state == "running" else []
         self._told = {cluster.cluster for cluster in before}
 
-    def add(self, status: RolloutStatus) -> None:
+    async def look(self) -> RolloutStatus:
+        try:
+            self._newest = await self._look()
+        except DisclusterError as error:
+            if error.code != "no-rollout":
+                raise
+            self._newest = msgspec.structs.replace(self._newest, state="aborted")
+        return self._newest
+
+    def is_over(self, status: RolloutStatus) -> bool:
+        return status.state != "running"
+
+    def bar(self, status: RolloutStatus, *, width: int, away: str | None) -> RenderableType:
+        return rollout.bar(status, width=width, away=away)
+
+    def news(self, status: RolloutStatus) -> Iterator[str]:
         if not self._begun:
             self._begun = True
-            self._context.screen.text(rollout.head(status) + "\n")
+            yield rollout.head(status)
         for cluster in rollout.of_state(status, "restarted"):
             if cluster.cluster not in self._told:
                 self._told.add(cluster.cluster)
-                line = rollout.back(cluster, len(self._told), len(status.clusters))
-                self._context.screen.text(line + "\n")
+                yield rollout.back(cluster, len(self._told), len(status.clusters))
 
 
 async def at_once(context: Context, clusters: Sequence[int], *, timeout: float) -> int:
@@ -163,72 +129,42 @@ async def at_once(context: Context, clusters: Sequence[int], *, timeout: float) 
     took: dict[int, float] = {}
 
     async def look() -> RolloutStatus:
-        fleet = await context.master.status()
+        found = await context.master.restart_progress(answer)
         age = context.clock.monotonic() - began
-        return _as_rollout(fleet, answer.runs, took, age=age, timeout=timeout)
+        return _as_rollout(found.clusters, took, age=age, timeout=timeout)
 
-    status = await _watched(context, await look(), look)
+    first = await look()
+    work = _Rolling(look, first, goes_on=_GOES_ON_AT_ONCE)
+    status = await progress.watched(context, first, work)
     if status.state == "done":
         context.screen.text(rollout.done(status) + "\n")
         return 0
     context.screen.note(f"error: {words.clean(status.problem or '')}")
-    return NOT_BACK
+    return progress.UNFINISHED
 
 
 def _as_rollout(
-    fleet: FleetStatus, runs: dict[int, int], took: dict[int, float], *, age: float, timeout: float
+    clusters: Sequence[RolloutCluster], took: dict[int, float], *, age: float, timeout: float
 ) -> RolloutStatus:
     """Clusters that were restarted at once, shown like a rolling restart. ``took``: what each one
     needed that is back; grows.
     """
-    known = {c.cluster: (host.host, c) for host in fleet.hosts for c in host.clusters}
-    clusters = []
-    for number, run in runs.items():
-        host, view = known.get(number, ("", None))
-        lacks = _lacks(view, run)
-        if lacks is None:
-            took.setdefault(number, age)
-        clusters.append(
-            RolloutCluster(
-                cluster=number,
-                host=host,
-                state="underway" if lacks else "restarted",
-                seconds=age if lacks else took[number],
-                lacks=lacks,
-                identified=sum(s.identifies > 0 for s in view.shards) if view and not lacks else 0,
-            )
-        )
-    late = [c for c in clusters if c.state == "underway"] if age > timeout else []
+    for cluster in clusters:
+        if cluster.state == "restarted":
+            took.setdefault(cluster.cluster, age)
+    timed = [
+        msgspec.structs.replace(cluster, seconds=took.get(cluster.cluster, age))
+        for cluster in clusters
+    ]
+    underway = [cluster for cluster in timed if cluster.state == "underway"]
+    late = underway if age > timeout else []
     return RolloutStatus(
-        state="stopped" if late else "running" if _any_underway(clusters) else "done",
-        at_a_time=len(clusters),
+        state="stopped" if late else "running" if underway else "done",
+        at_a_time=len(timed),
         timeout=timeout,
         age=age,
-        clusters=tuple(clusters),
+        clusters=tuple(timed),
         problem=f"{rollout.place(late[0])} is not back after {age:.0f} s: {late[0].lacks}"
         if late
         else None,
     )
-
-
-def _any_underway(clusters: Iterable[RolloutCluster]) -> bool:
-    return any(cluster.state == "underway" for cluster in clusters)
-
-
-def _lacks(view: ClusterView | None, run: int) -> str | None:
-    """Why a cluster is not back, in words."""
-    if view is None:
-        return "its host does not report it"
-    if view.run < run:
-        return view.problem or "not started anew yet"
-    if view.unit != "active":
-        return view.problem or f"its unit is {view.unit}"
-    if not view.connected:
-        return "it does not report to CONTROL"
-    missing = [shard for shard in view.shards if shard.state != "ready"]
-    if not missing and view.shards:
-        return None
-    first = missing[0] if missing else None
-    why = f"; shard {first.shard}: {first.problem or first.state}" if first else ""
-    ready = len(view.shards) - len(missing)
-    return f"{ready} of {words.count(len(view.shards), 'shard')} ready{why}"

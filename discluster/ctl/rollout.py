@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 from typing import Final
 
-from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from discluster.console import RolloutCluster, RolloutStatus
-from discluster.ctl import tables, words
+from discluster.ctl import progress, tables, words
 
 CONTINUE: Final = "disclusterctl restart --rolling --continue"
 _MOST_LINES: Final = 8
@@ -43,22 +42,15 @@ def bar(status: RolloutStatus, *, width: int, away: str | None = None) -> Render
     left = remaining(status)
     about = f", about {words.duration(left)} left" if left is not None else ""
     counted = f"{done:,}/{words.count(len(status.clusters), 'cluster')}{about}"
-    grid = Table.grid(padding=(0, 1))
-    grid.add_row(
-        Text("Restarting", style=tables.HEAD),
-        ProgressBar(
-            total=len(status.clusters),
-            completed=done,
-            width=max(10, min(40, width - 50)),
-            complete_style=tables.UNDERWAY,
-            finished_style="green",
-        ),
-        Text(counted),
+    return progress.bar(
+        "Restarting",
+        counted,
+        done=done,
+        total=len(status.clusters),
+        details=_underway(status),
+        width=width,
+        away=away,
     )
-    lines: list[RenderableType] = [grid, *_underway(status)]
-    if away is not None:
-        lines.append(Text(words.clean(away), style=tables.UNDERWAY))
-    return Group(*lines)
 
 
 def _underway(status: RolloutStatus) -> list[RenderableType]:

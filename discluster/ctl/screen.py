@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
+
+from discluster.messages import Message, encode
 
 Show = Callable[[RenderableType], None]
 
@@ -39,14 +42,27 @@ class Screen:
         """In characters, now: a terminal can be resized."""
         return self._console.width
 
+    @property
+    def is_terminal(self) -> bool:
+        return self._console.is_terminal
+
     def text(self, text: str) -> None:
         """``text`` as it is."""
         self._out.write(text)
         self._out.flush()
 
+    def json(self, message: Message) -> None:
+        """``message`` for a machine, and for a person who looks at it."""
+        self.text(msgspec.json.format(encode(message), indent=2).decode() + "\n")
+
     def note(self, text: str) -> None:
         """A line that is not part of the answer."""
         self._err.write(text + "\n")
+        self._err.flush()
+
+    def ask(self, question: str) -> None:
+        """A question, with the cursor behind it; not part of the answer."""
+        self._err.write(question)
         self._err.flush()
 
     def show(self, renderable: RenderableType) -> None:

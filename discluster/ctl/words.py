@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers, ages and states in words. Pure text, no terminal."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -58,9 +59,40 @@ def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}" + (f" {small}{small_unit}" if small else "")
 
 
+def moment(at: float) -> str:
+    """Wall-clock seconds as the local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
 def milliseconds(seconds: float | None) -> str:
     """A latency; ``-`` for None."""
     return NOTHING if seconds is None else f"{seconds * 1000:,.0f}ms"
+
+
+def size(amount: float | None) -> str:
+    """Bytes in the largest unit that fits: ``812 MiB``, ``1.4 GiB``."""
+    if amount is None:
+        return NOTHING
+    rest, units = float(amount), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while rest >= 1023.5 and (larger := next(units, None)):
+        rest, unit = rest / 1024, larger
+    digits = 1 if rest < 9.95 and unit != "B" else 0
+    return f"{rest:,.{digits}f} {unit}"
+
+
+def percent(part: float | None) -> str:
+    """Of one: ``37%``; above 100 where several cores are busy."""
+    return NOTHING if part is None else f"{part * 100:,.0f}%"
+
+
+def rate(amount: float | None) -> str:
+    """So many a second, small ones with a decimal."""
+    if amount is None:
+        return NOTHING
+    if 0 < amount < 0.05:
+        return "<0.1"
+    return f"{amount:.1f}" if 0 < amount < 9.95 else f"{amount:,.0f}"
 
 
 def ranges(numbers: Iterable[int], *, limit: int = 8) -> str:
@@ -84,7 +116,7 @@ def named(noun: str, numbers: Iterable[int]) -> str:
 
 def progress(status: FleetStatus) -> str:
     """The fleet in a sentence: ``14 of 16 shards ready; 2 waiting for their turn to identify``."""
-    heard = [host for host in status.hosts if host.state != "silent"]
+    heard = [host for host in status.hosts if host.state not in ("silent", "lost")]
     silent = [host for host in status.hosts if host.state == "silent"]
     return _sentence(
         ready=status.shards_ready,

@@ -126,6 +126,14 @@ class Connection:
             self._ending = ending
             self._socket.abort()
 
+    def conclude(self, ending: Ending) -> Ending:
+        """Nothing more is read or handed over, for the first reason told. Other than with end(),
+        the socket stays open for a goodbye; so only the reading loop notices.
+        """
+        if self._ending is None:
+            self._ending = ending
+        return self._ending
+
     async def send(self, payload: bytes) -> None:
         """Sends a payload that the limit allows; IDENTIFY and RESUME always are.
 
@@ -152,19 +160,19 @@ class Connection:
             while True:
                 received = await receive()
                 if isinstance(received, Closed):
-                    return self._settle(_closed(received))
+                    return self.conclude(_closed(received))
                 self.read_at = began = self._clock.monotonic()
                 self.frames += len(received)
                 for run in self._inbound.feed(received):
                     if ending := await self._take(run):
-                        return self._settle(ending)
+                        return self.conclude(ending)
                     # A handler that computes must not keep heartbeats from their turn.
                     now = self._clock.monotonic()
                     if now - began > _LONGEST_TURN:
                         await self._clock.sleep(0)
                         began = now
         except StreamError as error:
-            return self._settle(Ending(cause="garbled", text=error.message))
+            return self.conclude(Ending(cause="garbled", text=error.message))
 
     async def _take(self, run: list[Envelope]) -> Ending | None:
         if self._ending is not None:
@@ -180,11 +188,6 @@ class Connection:
         waiting = self._owner.dispatched(self, run)
         if waiting is not None:
             await self._attend(waiting)
-        return self._ending
-
-    def _settle(self, ending: Ending) -> Ending:
-        if self._ending is None:
-            self._ending = ending
         return self._ending
 
     async def _attend(self, waiting: Awaitable[None]) -> None:

@@ -30,10 +30,17 @@ class Sessions(Protocol):
 
 class Gate(Protocol):
     """Whether a shard may dial and authenticate, by what Discord said to others with the same
-    token (Discord: Opcodes and Status Codes, Gateway Close Event Codes: 4003, 4004, 4010 to 4014).
+    token (Discord: Opcodes and Status Codes, Gateway Close Event Codes: 4003, 4004, 4010 to 4014),
+    and by the lease under which it runs.
 
-    Connected shards are none of its business.
+    What Discord said to others is not the business of connected shards; the lease is.
     """
+
+    def may_run(self) -> bool:
+        """Whether what was read may be handed over. Asked right before, for each run of events:
+        the process may have stood still since, until the shard was somebody else's.
+        """
+        ...
 
     def obstacle(self, shard: int) -> str | None:
         """What is in the way, in words for an operator; None: nothing."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a connection is over."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ Cause = Literal[
     "zombie",  # Discord does not answer any more
     "deadline",  # Discord answers, but not with what it owes
     "garbled",  # what Discord sends cannot be read
+    "lease",  # the shard may be somebody else's by now
 ]
 
 
@@ -23,3 +24,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     code: int | None = None
     resumable: bool = False
+
+
+LEASE_OVER: Final = Ending(cause="lease", text="its lease ended: it may be somebody else's by now")

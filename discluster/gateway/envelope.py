@@ -57,6 +57,14 @@ def parse(payload: bytes | str) -> Envelope:
         raise MalformedError(reason_of(error)) from None
 
 
+def from_ready(run: list[Envelope]) -> list[Envelope]:
+    """What came of the session that READY begins, from READY on."""
+    for index, envelope in enumerate(run):
+        if envelope.t == "READY":
+            return run[index:]
+    return []
+
+
 def reason_of(error: Exception) -> str:
     """One of DECODE_ERRORS in words."""
     if isinstance(error, msgspec.DecodeError):

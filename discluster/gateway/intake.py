@@ -52,7 +52,8 @@ class Intake:
     ) -> None:
         """``note``: told of the NOTED events before the handler is. ``wanted``: asked after a
         handler took its time, whether to go on. ``unacknowledged``: events that the handler may
-        have without having acknowledged the first of them.
+        have without having acknowledged the first of them; what else comes with the same read, and
+        with the first read of each RESUME meanwhile, is on top.
         """
         self.session: Session | None = None
         self.seq: int | None = None

@@ -23,8 +23,8 @@ from discluster.gateway.commands import Command, payload
 from discluster.gateway.connection import Connection
 from discluster.gateway.contracts import Gate, Permits, Sessions
 from discluster.gateway.dialing import dial, hang_up
-from discluster.gateway.ending import Ending
-from discluster.gateway.envelope import Envelope
+from discluster.gateway.ending import LEASE_OVER, Ending
+from discluster.gateway.envelope import Envelope, from_ready
 from discluster.gateway.events import Event, Handler
 from discluster.gateway.gate import OpenGate, pass_through, pause
 from discluster.gateway.identity import Identity
@@ -349,19 +349,19 @@ class Shard:
 
     def dispatched(self, connection: Connection, run: list[Envelope]) -> Awaitable[None] | None:
         """Op 0s were received; what is returned must be done before more is read."""
-        if self._stopping:
+        if self._stopping or not self._may_hand_over(connection):
             return None
-        if self._phase not in ("resuming", "ready"):
-            run = self._from_ready(run)  # what comes before is of no session
+        if self._phase not in ("resuming", "ready"):  # what comes before is of no session
+            run = from_ready(run) if self._phase == "identifying" else []
         connection.dispatches += len(run)
         return self._intake.take(run, now=connection.read_at)
 
-    def _from_ready(self, run: list[Envelope]) -> list[Envelope]:
-        if self._phase == "identifying":
-            for index, envelope in enumerate(run):
-                if envelope.t == "READY":
-                    return run[index:]
-        return []
+    def _may_hand_over(self, connection: Connection) -> bool:
+        if self._gate.may_run():
+            return True
+        # For good, though the lease may come again: nothing may follow what is left out here.
+        connection.conclude(LEASE_OVER)
+        return False
 
     def _note(self, envelope: Envelope) -> None:
         """An event that says something of the session itself, before the handler gets it."""
@@ -381,12 +381,14 @@ class Shard:
 
     def _wanted(self) -> bool:
         """Whether further events of the same run may be handed over after one took its time."""
-        return not self._stopping and self._connection is not None and not self._connection.over
+        connection = self._connection
+        if self._stopping or connection is None or connection.over:
+            return False
+        return self._may_hand_over(connection)
 
     def _ready(self, sentence: str) -> None:
-        connection = self._connection
-        assert connection is not None  # an event comes from somewhere
-        connection.expect_nothing()
+        assert self._connection is not None  # an event comes from somewhere
+        self._connection.expect_nothing()
         self._ready_at = self._clock.monotonic()
         self._enter("ready", sentence)
         self._gate.accepted(self.shard)

@@ -103,14 +103,13 @@ def to_spend(budget: Budget, reserve: int, told: Mapping[str, Allowances]) -> in
 def due(case: Grants, told: Mapping[str, Allowances], *, serial: int) -> dict[str, Told]:
     """The new allowances to send, numbered from ``serial`` on."""
     found: dict[str, Told] = {}
-    after = dict(told)
+    promised = sum(map(_daily, told.values()))
     ends = case.budget.latest_end
     free = to_spend(case.budget, case.reserve, told)
     for host, want in _wanted(case, free + sum(risk(told.get(h, ()), ends) for h in case.shards)):
         before = told.get(host, ())
         left = risk(before, ends)
-        others = sum(_daily(a) for name, a in after.items() if name != host)
-        day = case.budget.total - case.reserve - others
+        day = case.budget.total - case.reserve - (promised - _daily(before))
         new = msgspec.structs.replace(
             want,
             limit=min(want.limit, left + max(0, free)),
@@ -121,7 +120,7 @@ def due(case: Grants, told: Mapping[str, Allowances], *, serial: int) -> dict[st
         if _must_change(before, new, left, case.budget.resets_at, short=free < case.demand):
             free -= max(0, new.limit - left)
             found[host] = new
-            after[host] = (*before, new)
+            promised += max(0, new.daily - _daily(before))
     return found
 
 

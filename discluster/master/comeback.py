@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from discluster.master.parts import is_with
 from discluster.messages import ClusterView, HostReport, ShardView
-from discluster.plan import ClusterPlan, FleetPlan, Grant, Restarted, Underway
+from discluster.plan import ClusterPlan, FleetPlan, Restarted, Underway
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +72,7 @@ def places(sight: Sight) -> dict[int, Place]:
 
 
 def _granted(fleet: FleetPlan, host: str, cluster: ClusterPlan) -> tuple[int, ...]:
-    mine = Grant(host=host)
-    return tuple(s for s in cluster.shards if fleet.granted.get(s) == mine)
+    return tuple(s for s in cluster.shards if is_with(fleet.granted.get(s), host))
 
 
 def ailment(place: Place) -> str | None:

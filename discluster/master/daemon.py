@@ -2,29 +2,35 @@
 """The loop around planner, ownership and identify lanes: reports in, plans and permits out."""
 
 import asyncio
-import logging
 import time
+from collections.abc import Callable
 
-import msgspec
-
+from discluster import __version__
 from discluster.clock import Clock, at_most
 from discluster.console import FleetStatus, PlanDiff
-from discluster.errors import ConfigurationError
-from discluster.master.changes import describe_changes, describe_reason
+from discluster.master.adoption import caught_up, is_behind
 from discluster.master.checkpointing import CheckpointKeeper
 from discluster.master.desk import DiscordDesk
-from discluster.master.expectation import Expectation, host_needs, nothing_to_wait_for
+from discluster.master.events import EventLog
+from discluster.master.expectation import Expectation, nothing_to_wait_for
+from discluster.master.history import History
 from discluster.master.hosts import HostBook, HostConnection
 from discluster.master.identify import Lanes, taken_at_most
-from discluster.master.outline import Outline, outline
-from discluster.master.ownership import advance, host_plan
+from discluster.master.ordering import OrderDesk
+from discluster.master.ownership import Advance, advance
 from discluster.master.permits import PermitOffice
-from discluster.master.planner import HostNeed, plan_fleet
+from discluster.master.planning import Planning
+from discluster.master.pushing import Pusher
 from discluster.master.restarts import Restarts
+from discluster.master.rhythm import TICK, rest
+from discluster.master.sentence import state_in_words
 from discluster.master.settings import MasterSettings
+from discluster.master.shared import Shared
 from discluster.master.standing import FleetStanding
-from discluster.master.status import MasterView, fatal_block, fleet_status
+from discluster.master.status import MasterView, fleet_status
+from discluster.master.steps import describe_step
 from discluster.master.store import MasterStore
+from discluster.master.watch import Watch
 from discluster.messages import (
     AllowanceReport,
     Checkpoint,
@@ -36,15 +42,11 @@ from discluster.messages import (
     PermitRequest,
     PermitReturned,
     PermitUsed,
-    PlanPush,
     PlanRefused,
 )
 from discluster.notify import Notifier
-from discluster.plan import FleetPlan, HostEntry, digest, host_plan_to_yaml
+from discluster.plan import FleetPlan
 
-log = logging.getLogger(__name__)
-
-_TICK = 1.0
 _PARTINGS = {
     "unattended": "said goodbye; its clusters run on",
     "down": "said goodbye; it goes down",
@@ -60,66 +62,104 @@ class MasterDaemon:
         *,
         settings: MasterSettings,
         store: MasterStore,
+        history: History,
         discord: DiscordDesk,
+        events: EventLog,
         clock: Clock,
+        boottime: Callable[[], float],
         notifier: Notifier,
     ) -> None:
-        """Reads the stored plan.
+        """Reads the stored plan. ``boottime``: seconds, also of those in which the machine sleeps.
 
         Raises:
             DocumentError, StateError: it is damaged.
         """
-        self._settings = settings
         self._store = store
         self._discord = discord
+        self._events = events
         self._clock = clock
         self._notifier = notifier
         self._began = clock.monotonic()
-        self._patience_ends = _time_of_day(clock.wall() + settings.start_wait)
+        self._patience_ends = clock.wall() + settings.start_wait
         self._fleet = store.load()
         count = self._fleet.shard_count if self._fleet else 0
         self._checkpoints = CheckpointKeeper(store=store, clock=clock, shard_count=count)
         self._book = HostBook(clock=clock)
-        self._book.expect({*settings.hosts, *(self._fleet.hosts if self._fleet else ())})
+        self._book.expect(settings.hosts, self._fleet)
+        self._permits = self._open_office(settings)
+        self._standing = FleetStanding(
+            clock=clock, events=events, connections=lambda: self._book.connections
+        )
+        self._canary_pause: float | None = None
+        self._wake = asyncio.Event()
+        self._stops = self._behind = False
+        shared = self._shared()
+        self._planning = Planning(
+            shared,
+            settings=settings,
+            store=store,
+            history=history,
+            discord=discord,
+            settle=self._settle,
+        )
+        self.orders = OrderDesk(shared, planning=self._planning, history=history)
+        self.restarts = Restarts(shared)
+        self._watch = self._open_watch(boottime)
+        self._pusher = Pusher(book=self._book, fleet=lambda: self._fleet, clock=clock)
+        self._settled_with: tuple[FleetPlan | None, int, dict[str, int]] = (None, 0, {})
+
+    def _open_office(self, settings: MasterSettings) -> PermitOffice:
         # A predecessor may have granted a permit that is used only now.
         rest = taken_at_most(settings.identify_interval) if self._fleet is not None else 0.0
-        self._permits = PermitOffice(
+        office = PermitOffice(
             lanes=Lanes(interval=settings.identify_interval, rest_until=self._began + rest),
             interval=settings.identify_interval,
-            discord=discord,
+            discord=self._discord,
             book=self._book,
-            clock=clock,
+            events=self._events,
+            clock=self._clock,
         )
-        self._permits.follow(self._fleet)
-        self._standing = FleetStanding(clock=clock, connections=lambda: self._book.connections)
-        self._canary_pause: float | None = None
-        self._planned_with: Outline | None = None
-        self._wake = asyncio.Event()
-        self._sentence = ""
-        self.restarts = Restarts(
+        office.follow(self._fleet)
+        return office
+
+    def _open_watch(self, boottime: Callable[[], float]) -> Watch:
+        return Watch(
             book=self._book,
-            clock=clock,
+            events=self._events,
+            clock=self._clock,
+            boottime=boottime,
+            settings=lambda: self._planning.settings,
+            lease=lambda: self._planning.longest_lease,
+            asserted=lambda: self._planning.orders.lost,
+        )
+
+    def _shared(self) -> Shared:
+        return Shared(
+            book=self._book,
+            events=self._events,
+            clock=self._clock,
             fleet=lambda: self._fleet,
             adopt=self._adopt,
             waiting_for=self._waiting_for,
             blocked=self._blocked,
+            refused=lambda: self._permits.status().blocked,
             wake=self._wake.set,
         )
 
     # --- what hosts say (see link.Controls) ---
 
+    def refusal(self, host: str) -> str | None:
+        return self.orders.refusal(host)
+
     def host_connected(self, connection: HostConnection, hello: Hello) -> None:
         known = connection.host in self._book.views()
         self._book.connect(connection, hello.version, hello.report)
         self._permits.host_connected(connection.host)
-        log.info(
-            "%s %s, version %s, with plan %d",
-            connection.host,
-            "connected" if known else "joined",
-            hello.version,
-            hello.report.plan_generation,
-            extra={"HOST": connection.host},
+        words = (
+            f"{connection.host} {'connected' if known else 'joined'}, version {hello.version},"
+            f" with plan {hello.report.plan_generation}"
         )
+        self._events.record("host", words, host=connection.host)
         self._wake.set()
 
     def host_heard(self, connection: HostConnection) -> None:
@@ -127,16 +167,21 @@ class MasterDaemon:
 
     def host_said(self, connection: HostConnection, message: ControlToMaster) -> None:
         if isinstance(message, HostReport):
-            self._book.reported(connection, message)
+            news = self._book.reported(connection, message)
             self._permits.reported(message)
+            if not news:
+                return
         elif isinstance(message, (PermitRequest, PermitUsed, PermitReturned, AllowanceReport)):
             self._permits.said(connection.host, message)
+            return
         elif isinstance(message, Checkpoint):
             self._checkpoints.said(connection.host, message)
+            return
         elif isinstance(message, ClearanceCase):
             self._standing.said(connection.host, message)
         elif isinstance(message, PlanRefused):
-            log.error("%s refused plan %d: %s", connection.host, message.generation, message.errors)
+            words = f"{connection.host} refused plan {message.generation}: {message.errors}"
+            self._events.record("host", words, host=connection.host, severity="error")
             self._book.refused_plan(connection, message.errors)
         elif isinstance(message, Goodbye):
             self._book.goodbye(connection)
@@ -146,8 +191,9 @@ class MasterDaemon:
         if self._book.disconnect(connection):
             self._permits.host_gone(connection.host)
             self._standing.host_gone(connection.host)
-            words = _PARTINGS[self._book.views()[connection.host].state]
-            log.info("%s %s", connection.host, words, extra={"HOST": connection.host})
+            words = _PARTINGS[self._book.state(connection.host)]
+            if not self._stops:
+                self._events.record("host", f"{connection.host} {words}", host=connection.host)
         self._wake.set()
 
     # --- what operators ask ---
@@ -170,11 +216,7 @@ class MasterDaemon:
         Raises:
             ConfigurationError: there is no plan yet, or no host could take a shard.
         """
-        if self._fleet is None:
-            raise ConfigurationError(self._waiting_for() or "there is no plan yet", code="no-plan")
-        needs = self._needs(settings)
-        target = plan_fleet(self._fleet.shard_count, needs, self._fleet.hosts)
-        return describe_changes(self._fleet, target)
+        return self._planning.diff(settings)
 
     # --- the loop ---
 
@@ -186,88 +228,74 @@ class MasterDaemon:
                 tasks.create_task(self._feed_watchdog()),
                 tasks.create_task(self._checkpoints.run()),
                 tasks.create_task(self._loop()),
+                tasks.create_task(self._permits.run(self._blocked)),
             ]
             self._notifier.ready()
+            self._events.record("master", f"MASTER starts, version {__version__}")
             await stop.wait()
+            self._events.record("master", "MASTER stops")
             self._notifier.stopping()
             for part in parts:
                 part.cancel()
+        await self._part()
         self._checkpoints.save()
+
+    async def _part(self) -> None:
+        """Whoever knows at once that MASTER stops loses nothing of its lease."""
+        self._stops = True
+        if not self._behind:
+            await self._pusher.push(to_all=True)
+        for connection in self._book.connections:
+            connection.close("MASTER stops")
 
     async def _loop(self) -> None:
         while True:
             self._wake.clear()
+            began = self._clock.monotonic()
             self._pass()
-            chance = self._permits.next_chance()
-            pauses = (_TICK, chance, self._canary_pause)
+            if not self._behind:
+                await self._pusher.push()
+            rested = await rest(began, clock=self._clock)
+            pauses = (TICK, self._canary_pause, self._watch.next_change)
             soonest = min(pause for pause in pauses if pause is not None)
-            await at_most(soonest, self._wake.wait(), clock=self._clock)
+            await at_most(soonest - rested, self._wake.wait(), clock=self._clock)
 
     def _pass(self) -> None:
-        """One reconcile pass; it says in a sentence what it did."""
-        told = [self._drop_silent(), self._plan_if_due(), self._advance_ownership()]
+        """One reconcile pass; systemd shows in a sentence what it did."""
+        self._look_around()
+        told = [self._planning.plan_if_due(), self._advance_ownership()]
         told.append(self.restarts.advance())
-        self._push_plans()
+        told.append(self.orders.advance())
         self._answer_goodbyes()
-        blocked = self._tell_standing()
-        self._permits.grant(blocked=blocked)
-        sentence = "; ".join(words for words in told if words) or self.status().state
-        if sentence != self._sentence:
-            generation = self._fleet.generation if self._fleet else None
-            log.info("%s", sentence, extra={"GENERATION": generation})
-        self._sentence = sentence
-        self._notifier.status(sentence)
+        self._tell_standing()
+        self._permits.look()
+        self._notifier.status("; ".join(words for words in told if words) or self._state())
 
-    def _drop_silent(self) -> str:
-        silent = self._book.silent_connections(self._settings.lease)
-        for connection in silent:
-            connection.close(f"nothing was heard for {self._settings.lease:g} s")
-        return f"{', '.join(c.host for c in silent)} fell silent" if silent else ""
-
-    def _plan_if_due(self) -> str:
-        if self._waiting_for() is not None:
-            return ""
-        settings, before = self._settings, self._fleet
-        needs = self._needs(settings)
-        now = outline(before, self._discord, needs, pace_after=settings.pace_after)
-        if now is None or now == self._planned_with:
-            return ""
-        try:
-            target = plan_fleet(now.shard_count, now.needs, before.hosts if before else {})
-        except ConfigurationError as error:
-            return f"cannot plan: {error.render()}"
-        self._planned_with = now
-        return self._plan(now, target)
-
-    def _plan(self, outline: Outline, target: dict[str, HostEntry]) -> str:
-        before = self._fleet
-        fleet = FleetPlan(
-            generation=before.generation if before else 0,
-            shard_count=outline.shard_count,
-            gateway_url=outline.gateway_url,
-            max_concurrency=outline.max_concurrency,
-            pace_after=outline.pace_after,
-            reason=before.reason if before else "",
-            hosts=target,
-            granted=before.granted if before else {},
-            slots=before.slots if before else {},
-            sessions=before.sessions if before else {},
-            rollout=before.rollout if before else None,
-            recovery=before.recovery if before else None,
+    def _state(self) -> str:
+        """As :meth:`status` says it, without a look at each shard."""
+        waiting = self._waiting_for()
+        if self._fleet is None:
+            return waiting or "about to plan"
+        states, away = self._book.tally()
+        count = self._fleet.shard_count
+        return state_in_words(
+            states,
+            count=count,
+            ready=min(count, states["ready"]),
+            away=away,
+            identify=self._permits.status(),
+            waiting=waiting,
         )
-        if fleet == before:
-            return ""
-        reason = describe_reason(before, fleet, leaving=self._book.leaving)
-        # Ownership is settled before anything is stored or pushed: a shard is granted, or it is
-        # not in a host's plan.
-        step = advance(
-            msgspec.structs.replace(fleet, reason=reason),
-            self._book.reports(),
-            self._checkpoints.by_shard,
-        )
-        generation = max(step.fleet.generation, fleet.generation + 1)
-        self._adopt(msgspec.structs.replace(step.fleet, generation=generation))
-        return f"planned generation {generation}: {reason}"
+
+    def _look_around(self) -> None:
+        fleet = self._watch.look(self._fleet)
+        self._behind = False
+        if fleet is not None and is_behind(fleet, self._book.reports()):
+            # Files from a backup: what is the past there, and what is not, all hosts know together.
+            self._behind = bool(self._expectation().missing)
+            fleet = fleet if self._behind else caught_up(fleet, self._book.reports())
+        if fleet is not None and fleet is not self._fleet:
+            self._adopt(fleet)
 
     def _adopt(self, fleet: FleetPlan) -> None:
         self._store.save(fleet)
@@ -275,63 +303,68 @@ class MasterDaemon:
         self._permits.follow(fleet)
         self._checkpoints.follow(fleet.shard_count)
 
+    def _settle(self, fleet: FleetPlan) -> Advance:
+        step = advance(
+            fleet,
+            self._book.reports(),
+            self._checkpoints.by_shard,
+            connected=self._book.connected,
+            lost=self._watch.losses.lost,
+            moves_at_once=self._planning.settings.moves_at_once,
+        )
+        return self._watch.name_witnesses(step)
+
+    def _is_settled(self, fleet: FleetPlan) -> bool:
+        """Whether nothing was heard since a look at all shards that changed nothing. Checkpoints
+        matter only to sessions that are on their way.
+        """
+        before, news, lost = self._settled_with
+        heard = news != self._book.news or lost != self._watch.losses.lost
+        return fleet is before and not heard and not fleet.sessions
+
     def _advance_ownership(self) -> str:
-        if self._fleet is None:
+        if self._fleet is None or self._behind or self._is_settled(self._fleet):
             return ""
-        step = advance(self._fleet, self._book.reports(), self._checkpoints.by_shard)
+        step = self._settle(self._fleet)
         if not step.changed:
+            self._settled_with = (self._fleet, self._book.news, self._watch.losses.lost)
             return ""
         self._adopt(step.fleet)
-        told = []
-        if step.withdrawn:
-            told.append(f"withdrawing {len(step.withdrawn)} shards")
-        if step.granted:
-            told.append(f"granted {len(step.granted)} shards")
-        return ", ".join(told)
-
-    def _push_plans(self) -> None:
-        if self._fleet is None:
-            return
-        for connection in self._book.connections:
-            if connection.pushed_generation < self._fleet.generation:
-                text = host_plan_to_yaml(host_plan(self._fleet, connection.host))
-                connection.send(
-                    PlanPush(generation=self._fleet.generation, sha256=digest(text), text=text)
-                )
-                connection.pushed_generation = self._fleet.generation
-                self._book.refused_plan(connection, None)
+        told = describe_step(step, lost=self._watch.losses.lost)
+        for words in told:
+            self._events.record("shards", words, generation=step.fleet.generation)
+        return "; ".join(told)
 
     def _answer_goodbyes(self) -> None:
         for connection in self._book.parting:
-            needs, leaving = self._needs(self._settings), self._book.leaving
-            if nothing_to_wait_for(connection.host, self._expectation(), needs, leaving):
-                self._book.answer_goodbye(connection)
+            needs, leaving = self._planning.needs(), self._book.leaving
+            if not nothing_to_wait_for(connection.host, self._expectation(), needs, leaving):
+                continue
+            if self._fleet is not None and connection.host not in leaving:
+                # A MASTER that is restarted must not take it for lost: its clusters run on.
+                self._adopt(self._watch.unattended(self._fleet, connection.host))
+            self._book.answer_goodbye(connection)
 
     def _blocked(self) -> str | None:
         """Why nobody may dial, in words."""
-        return self._discord.rejected or fatal_block(self._book.reports())
+        return self._discord.rejected or self._book.rejection
 
-    def _tell_standing(self) -> str | None:
-        """Tells the hosts whether they may dial; why nobody may, in words."""
-        blocked = self._blocked()
+    def _tell_standing(self) -> None:
         # A host that was not heard yet may be the one that was rejected.
         known = not self._expectation().missing
-        self._canary_pause = self._standing.tell(blocked, all_known=known)
-        return blocked
+        self._canary_pause = self._standing.tell(self._blocked(), all_known=known)
 
     # --- what this MASTER waits for ---
-
-    def _needs(self, settings: MasterSettings) -> dict[str, HostNeed]:
-        return host_needs(settings, self._fleet, self._book.connected, self._book.leaving)
 
     def _expectation(self) -> Expectation:
         return Expectation(
             fleet=self._fleet,
-            configured=self._settings.hosts.keys(),
+            configured=self._planning.settings.hosts.keys(),
             connected=self._book.connected,
             unattended=self._book.unattended,
-            patient=self._clock.monotonic() - self._began < self._settings.start_wait,
-            until=self._patience_ends,
+            removed=frozenset(self._planning.orders.removed),
+            patient=self._clock.monotonic() - self._began < self._planning.settings.start_wait,
+            until=time.strftime("%H:%M:%S UTC", time.gmtime(self._patience_ends)),
         )
 
     def _waiting_for(self) -> str | None:
@@ -339,7 +372,7 @@ class MasterDaemon:
         return self._expectation().obstacle(self._discord.waiting_for)
 
     def _view(self) -> MasterView:
-        needs = self._needs(self._settings)
+        needs = self._planning.needs()
         return MasterView(
             fleet=self._fleet,
             hosts=self._book.views(),
@@ -349,7 +382,12 @@ class MasterDaemon:
             waiting_for=self._waiting_for(),
             recommended=self._discord.recommended,
             discord_trouble=self._discord.trouble,
+            losses=self._watch.losses,
+            needs=needs,
+            notes=self._planning.notes,
+            crashed=self._watch.crashed,
             rollout=self.restarts.unfinished(),
+            moves=self.orders.unfinished,
             uptime=self._clock.monotonic() - self._began,
         )
 
@@ -358,7 +396,3 @@ class MasterDaemon:
         while interval is not None:
             self._notifier.watchdog()
             await self._clock.sleep(interval)
-
-
-def _time_of_day(wall: float) -> str:
-    return time.strftime("%H:%M:%S UTC", time.gmtime(wall))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What MASTER knows from Discord, and when it asks: at the start, then seldom."""
 
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -11,11 +10,10 @@ from discluster.console import Trouble
 from discluster.errors import CredentialError, DisclusterError, DiscordError, UnavailableError
 from discluster.master.budget import Budget
 from discluster.master.discord import TOKEN_REJECTED, GatewayBot, RetryLaterError
+from discluster.master.events import EventLog
 from discluster.master.ledger import IdentifyLedger
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore
-
-log = logging.getLogger(__name__)
 
 _DEFAULT_GATEWAY: Final = "wss://gateway.discord.gg"
 _ASK_AGAIN_AFTER: Final = 3600.0
@@ -31,6 +29,7 @@ class DiscordDesk:
         settings: MasterSettings,
         store: MasterStore,
         fetch: Callable[[], Awaitable[GatewayBot]],
+        events: EventLog,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -38,10 +37,16 @@ class DiscordDesk:
         self._settings = settings
         self.ledger = IdentifyLedger(settings=settings, store=store, clock=clock)
         self._fetch = fetch
+        self._events = events
         self._clock = clock
         self._rng = rng
         self._answer: GatewayBot | None = None
         self._error: DisclusterError | None = None
+
+    def follow(self, settings: MasterSettings) -> None:
+        """Takes new settings."""
+        self._settings = settings
+        self.ledger.follow(settings)
 
     @property
     def budget(self) -> Budget | None:
@@ -113,7 +118,7 @@ class DiscordDesk:
                 pause, wait = 1.0, self._until_next()
             except (DiscordError, CredentialError) as error:
                 # Asking again with a rejected token gets the machine's address banned.
-                log.error("%s", error.render())
+                self._events.record("discord", error.render(), severity="error")
                 self._error = error
                 on_change()
                 return
@@ -129,24 +134,22 @@ class DiscordDesk:
 
     def _complain(self, error: UnavailableError) -> None:
         if self._error is None or self._error.message != error.message:
-            log.warning("%s", error.render())
+            self._events.record("discord", error.render(), severity="warning")
         self._error = error
 
     def _take(self, answer: GatewayBot) -> None:
         limit = answer.session_start_limit
+        if self._answer is None or self._error is not None or self._answer.shards != answer.shards:
+            # Once, not every hour: how many starts are left changes all the time.
+            told = f"Discord recommends {answer.shards} shards; {limit.remaining} of {limit.total}"
+            told += f" session starts are left, {limit.max_concurrency} at a time"
+            self._events.record("discord", told)
         self._answer, self._error = answer, None
         self.ledger.discord_says(
             total=limit.total,
             remaining=limit.remaining,
             reset_after=max(0, limit.reset_after) / 1000,
             recommended=answer.shards,
-        )
-        log.info(
-            "Discord recommends %d shards; %d of %d session starts left, %d at a time",
-            answer.shards,
-            limit.remaining,
-            limit.total,
-            limit.max_concurrency,
         )
 
     def _until_next(self) -> float:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from discluster.master.planner import HostNeed
-from discluster.master.settings import MasterSettings
+from discluster.master.settings import HostSettings, MasterSettings
 from discluster.plan import FleetPlan
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the hosts at one instant.
+    """What is known of the hosts at one instant. ``removed``: those that the operator took out of
+    the fleet.
 
     ``patient``: whether hosts that are not there are waited for; ``until``: when that ends, in
     words.
@@ -21,13 +22,17 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
     configured: Collection[str]
     connected: Collection[str]
     unattended: Collection[str]
+    removed: frozenset[str] = frozenset()
     patient: bool
     until: str
 
     @property
     def expected(self) -> frozenset[str]:
         """Hosts that should be there."""
-        return frozenset(self.fleet.hosts if self.fleet else self.configured)
+        if self.fleet is None:
+            return frozenset(self.configured) - self.removed
+        lost = {host for host, away in self.fleet.away.items() if away.state == "lost"}
+        return frozenset(self.fleet.hosts.keys() - lost - self.removed)
 
     @property
     def missing(self) -> list[str]:
@@ -57,19 +62,26 @@ def host_needs(
     connected: Collection[str],
     leaving: Collection[str] = (),
 ) -> dict[str, HostNeed]:
-    """All hosts that are connected, and those that have shards already: they keep them, but get no
-    more. One that is ``leaving`` counts as if it had weight 0.
+    """All hosts that are connected, those that have shards already, which they keep without getting
+    more, and those that are lost. One that is ``leaving``, or that does not reach Discord, is
+    planned for like one that is drained.
     """
     planned = fleet.hosts if fleet is not None else {}
+    away = fleet.away if fleet is not None else {}
     with_clusters = {host for host, entry in planned.items() if entry.clusters}
+    lost = {host for host, told in away.items() if told.state == "lost"}
+    unfit = {host for host, told in away.items() if told.state == "unfit"}
     needs = {}
-    for name in sorted({*connected, *with_clusters}):
-        own = settings.hosts.get(name)
-        size = own.shards_per_cluster if own else None
+    for name in sorted({*connected, *with_clusters, *lost}):
+        own = settings.hosts.get(name) or HostSettings()
+        goes = name in leaving or name in unfit
         needs[name] = HostNeed(
-            weight=0.0 if name in leaving else own.weight if own else 1.0,
-            shards_per_cluster=size or settings.shards_per_cluster,
+            weight=own.weight,
+            shards_per_cluster=own.shards_per_cluster or settings.shards_per_cluster,
             in_touch=name in connected,
+            max_shards=own.max_shards,
+            standby=own.standby,
+            state="lost" if name in lost else "draining" if goes else "eligible",
         )
     return needs
 
@@ -85,5 +97,8 @@ def nothing_to_wait_for(
         return True
     if all(grant.host != host for grant in fleet.granted.values()):
         return True
-    takers = any(needs[name].weight > 0 for name in expectation.connected)
+    takers = any(
+        name in needs and needs[name].weight > 0 and needs[name].state == "eligible"
+        for name in expectation.connected
+    )
     return not takers or bool(expectation.missing)

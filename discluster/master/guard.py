@@ -46,6 +46,11 @@ class LoopGuard:
         self._stopped = dict(memory.stopped)
         self._closed = memory.closed
 
+    def follow(self, *, limit: int, waste: float) -> None:
+        """Takes new bounds; who is held back already stays so."""
+        self._limit = limit
+        self._waste = waste
+
     @property
     def memory(self) -> GuardMemory:
         return GuardMemory(identifies=self._identifies, stopped=self._stopped, closed=self._closed)

@@ -2,22 +2,33 @@
 """The hosts that MASTER knows: their connections, their newest reports, when they were heard."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from discluster.clock import Clock
+from discluster.master.lost import HostSight
+from discluster.master.news import NOTHING, gist
 from discluster.master.status import HostView
-from discluster.messages import GoodbyeSeen, Halt, HostReport, Message
+from discluster.master.steadiness import Steadiness
+from discluster.master.witnesses import witness_address
+from discluster.messages import GoodbyeSeen, Halt, HostReport, Message, ShardState
+from discluster.plan import FleetPlan, HostPlan
 
 
 class HostConnection:
-    """One live connection to a CONTROL. ``close``: ends it with a reason. ``told``: whether the
-    host may dial, as it heard last.
+    """One live connection to a CONTROL. ``close``: ends it with a reason. ``address``: the one that
+    it comes from. ``told``: whether the host may dial, as it heard last.
     """
 
-    def __init__(self, host: str, close: Callable[[str], None]) -> None:
+    def __init__(
+        self, host: str, close: Callable[[str], None], *, address: str | None = None
+    ) -> None:
         self.host = host
         self.close = close
+        self.address = address
+        self.steadiness = Steadiness()
         self.outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.pushed: HostPlan | None = None
         self.pushed_generation = 0
         self.told: Halt | None = None
         self.said_goodbye = False
@@ -32,23 +43,35 @@ class _Host:
         self.connected_at = 0.0
         self.came_with_plan = False
         self.report: HostReport | None = None
+        self.gist = NOTHING
         self.reported_at = 0.0
         self.heard_at: float | None = None
+        self.address: str | None = None
         self.version = ""
         self.unattended = False
         self.refused_plan: str | None = None
 
 
 class HostBook:
-    """By host name; a host that was once known stays."""
+    """By host name; a host that was once known stays. ``news``: grows whenever somebody comes or
+    goes, or reports something that decisions rest on.
+    """
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
+        self._began = clock.monotonic()
         self._hosts: dict[str, _Host] = {}
+        self.news = 0
 
-    def expect(self, names: Iterable[str]) -> None:
-        for name in names:
+    def expect(self, configured: Iterable[str], fleet: FleetPlan | None = None) -> None:
+        """What MASTER knows of before it has heard anybody. Some may have said goodbye to its
+        predecessor.
+        """
+        for name in {*configured, *(fleet.hosts if fleet is not None else ())}:
             self._hosts.setdefault(name, _Host())
+        for name, away in (fleet.away if fleet is not None else {}).items():
+            if away.state == "unattended":
+                self._hosts.setdefault(name, _Host()).unattended = True
 
     def connect(self, connection: HostConnection, version: str, report: HostReport) -> None:
         """The newest authenticated connection of a host replaces an older one."""
@@ -59,30 +82,110 @@ class HostBook:
         host.refused_plan = None
         host.connected_at = self._clock.monotonic()
         host.came_with_plan = report.plan_generation > 0
+        host.address = connection.address
+        self.news += 1
         self.reported(connection, report)
 
     def disconnect(self, connection: HostConnection) -> bool:
         """True if it was the host's current connection."""
-        host = self._hosts[connection.host]
+        host = self._host_of(connection)
         if host.connection is not connection:
             return False
         host.connection = None
+        self.news += 1
         return True
 
+    def _host_of(self, connection: HostConnection) -> _Host:
+        # A connection that was replaced may end only after its host was removed.
+        return self._hosts.get(connection.host) or _Host()
+
+    def forget(self, name: str, reason: str) -> None:
+        """It was removed from the fleet: its connection is ended, and once that is over there is
+        nothing to know of it.
+        """
+        host = self._hosts.get(name)
+        if host is not None and host.connection is not None:
+            host.connection.close(reason)
+        elif host is not None:
+            del self._hosts[name]
+            self.news += 1
+
     def heard(self, connection: HostConnection) -> None:
-        host = self._hosts[connection.host]
+        host = self._host_of(connection)
         if host.connection is connection:
             host.heard_at = self._clock.monotonic()
 
-    def reported(self, connection: HostConnection, report: HostReport) -> None:
-        host = self._hosts[connection.host]
-        if host.connection is connection:
-            host.report = report
-            host.heard_at = host.reported_at = self._clock.monotonic()
+    def reported(self, connection: HostConnection, report: HostReport) -> bool:
+        """Whether it says anything new that decisions rest on."""
+        host = self._host_of(connection)
+        if host.connection is not connection:
+            return False
+        before, host.gist = host.gist, gist(report)
+        host.report = report
+        host.heard_at = host.reported_at = self._clock.monotonic()
+        new = host.gist.footing != before.footing
+        self.news += new
+        return new
+
+    @property
+    def rejection(self) -> str | None:
+        """Why nobody may dial, by what the hosts report."""
+        rejected = ((name, host.gist.rejected) for name, host in self._hosts.items())
+        said = min(((name, text) for name, text in rejected if text is not None), default=None)
+        return f"on {said[0]}, {said[1]}" if said is not None else None
+
+    def tally(self) -> tuple[Counter[ShardState], int]:
+        """How many shards are in each state where hosts are there, and how many others there are,
+        all by the last reports.
+        """
+        states: Counter[ShardState] = Counter()
+        away = 0
+        for host in self._hosts.values():
+            if host.connection is not None or (host.unattended and not _left(host)):
+                states.update(host.gist.states)
+            elif not _left(host):
+                away += host.gist.states.total()
+        return states, away
+
+    def stood_still(self, seconds: float, *, asleep: bool) -> None:
+        """MASTER could hear nobody for so long: that is held against nobody. ``asleep``: its clock
+        stood still as well, so nobody knows any more how steadily hosts were heard.
+        """
+        now = self._clock.monotonic()
+        self._began = min(now, self._began + seconds)
+        for host in self._hosts.values():
+            if host.heard_at is not None:
+                host.heard_at = min(now, host.heard_at + seconds)
+            if asleep and host.connection is not None:
+                host.connection.steadiness.begin_anew()
+
+    def sights(self, *, lease: float) -> dict[str, HostSight]:
+        """What :mod:`discluster.master.lost` goes by. ``lease``: seconds."""
+        now = self._clock.monotonic()
+        return {name: self._sight(host, now, lease) for name, host in self._hosts.items()}
+
+    def _sight(self, host: _Host, now: float, lease: float) -> HostSight:
+        connection, report = host.connection, host.report
+        return HostSight(
+            connected=connection is not None,
+            quiet=now - (self._began if host.heard_at is None else host.heard_at),
+            steady=connection.steadiness.lasts(now, lease=lease) if connection else 0.0,
+            generation=report.plan_generation if report else 0,
+            panel=tuple(sorted(report.panel)) if report else (),
+        )
+
+    def witness_addresses(self) -> dict[str, str]:
+        """Where each host can be asked for MASTER, of those that told: ADDRESS:PORT."""
+        return {
+            name: address
+            for name, host in self._hosts.items()
+            if host.report is not None
+            and (address := witness_address(host.report.witness, host.address)) is not None
+        }
 
     def goodbye(self, connection: HostConnection) -> None:
         """Its CONTROL stops; :attr:`parting` until it is answered."""
-        host = self._hosts[connection.host]
+        host = self._host_of(connection)
         if host.connection is connection:
             host.unattended = connection.said_goodbye = True
 
@@ -96,7 +199,7 @@ class HostBook:
         return tuple(connection for connection in self.connections if connection.said_goodbye)
 
     def refused_plan(self, connection: HostConnection, errors: str | None) -> None:
-        host = self._hosts[connection.host]
+        host = self._host_of(connection)
         if host.connection is connection:
             host.refused_plan = errors
 
@@ -137,6 +240,10 @@ class HostBook:
             and (now - host.connected_at >= interval or not host.came_with_plan)
         )
 
+    def report(self, name: str) -> HostReport | None:
+        """The newest of one host."""
+        return self._hosts[name].report
+
     def reports(self) -> Mapping[str, HostReport]:
         """The newest report of every host that ever reported to this MASTER."""
         return {name: host.report for name, host in self._hosts.items() if host.report is not None}
@@ -153,14 +260,18 @@ class HostBook:
     def views(self) -> Mapping[str, HostView]:
         return {name: self._view(host) for name, host in self._hosts.items()}
 
+    def state(self, host: str) -> str:
+        """As :class:`HostView` has it."""
+        return self._view(self._hosts[host]).state
+
     def _view(self, host: _Host) -> HostView:
         now = self._clock.monotonic()
         if host.connection is not None:
             state = "connected"
-        elif host.heard_at is None:
+        elif host.heard_at is None and not host.unattended:
             state = "expected"
         else:
-            gone = "down" if host.report is not None and host.report.leaving else "unattended"
+            gone = "down" if _left(host) else "unattended"
             state = gone if host.unattended else "silent"
         return HostView(
             state=state,  # type: ignore[arg-type]
@@ -170,3 +281,8 @@ class HostBook:
             report=host.report,
             refused_plan=host.refused_plan,
         )
+
+
+def _left(host: _Host) -> bool:
+    """It said that its clusters are being stopped."""
+    return host.report is not None and host.report.leaving

@@ -7,7 +7,7 @@ comes back unused: so whichever process is killed, the count is never too low.
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from discluster.clock import Clock, SteadyWall, in_words
 from discluster.master import allowances, budget
@@ -19,6 +19,9 @@ from discluster.master.store import MasterStore, Remembered
 from discluster.messages import Allowance, AllowanceReport
 
 log = logging.getLogger(__name__)
+
+# What a refusal begins with when it is for the budget.
+NO_BUDGET: Final = "waiting for identify budget"
 
 
 class Promise(NamedTuple):
@@ -55,6 +58,12 @@ class IdentifyLedger:
         # Permits that are out, and when the day ends to which they were counted.
         self._out: dict[int, float] = {}
         self.recommended: int | None = remembered.recommended
+
+    def follow(self, settings: MasterSettings) -> None:
+        """Takes new settings."""
+        self._reserve = settings.identify_reserve
+        self._waste = settings.identify_waste
+        self._guard.follow(limit=settings.identify_loop_limit, waste=settings.identify_waste)
 
     # --- the budget ---
 
@@ -184,12 +193,20 @@ class IdentifyLedger:
 
     # --- the guard ---
 
-    def look(self, waiting: Iterable[int], endings: Mapping[int, str]) -> None:
-        """Stops shards, or the fleet, that identify in a loop."""
+    def look(self, waiting: Iterable[int], endings: Mapping[int, str]) -> tuple[str, ...]:
+        """Stops shards, or the fleet, that identify in a loop; what was stopped, in sentences."""
         total = self._at_hand().total
-        if self._guard.look(waiting, total=total, endings=endings, now=self.now()):
-            log.error("a loop that burns identifies was stopped: %s", self._guard.memory)
-            self._save()
+        before, open_before = frozenset(self.stopped), self.closed is None
+        if not self._guard.look(waiting, total=total, endings=endings, now=self.now()):
+            return ()
+        self._save()
+        told = []
+        if stopped := self.stopped.keys() - before:
+            why = self.stopped[min(stopped)].why
+            told.append(f"{_named(stopped)} may not identify any more: {why}")
+        if open_before and self.closed is not None:
+            told.append(f"no shard may identify any more: {self.closed.why}")
+        return tuple(told)
 
     @property
     def again(self) -> int:
@@ -237,7 +254,7 @@ class IdentifyLedger:
         ]
         detail = f" ({', '.join(parts)})" if parts else ""
         resets = in_words(left.resets_at - now)
-        return f"waiting for identify budget, {left.remaining} left{detail}, resets in {resets}"
+        return f"{NO_BUDGET}, {left.remaining} left{detail}, resets in {resets}"
 
     def release(self, shards: Collection[int] | None, *, reserve: bool) -> tuple[str, ...]:
         """The operator lets go ``shards``, or all, and with ``reserve`` the reserve until the next
@@ -259,7 +276,6 @@ class IdentifyLedger:
                 f"The reserve, {kept} identifies, may be spent until the reset in {resets}."
             )
         self._save()
-        log.warning("the operator released the identify guard: %s", " ".join(done) or "nothing")
         return tuple(done)
 
     def _save(self) -> None:

@@ -7,6 +7,7 @@ what a message says about that does not count.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from typing import Final, Protocol
 
@@ -35,10 +36,15 @@ log = logging.getLogger(__name__)
 _MAX_MESSAGE: Final = 64 * 1024 * 1024
 _HELLO_TIMEOUT: Final = 10.0
 _SEND_TIMEOUT: Final = 10.0
+_PARTING_TIMEOUT: Final = 1.0
 
 
 class Controls(Protocol):
     """What the link tells MASTER's loop."""
+
+    def refusal(self, host: str) -> str | None:
+        """Why ``host`` is not let in, in words."""
+        ...
 
     def host_connected(self, connection: HostConnection, hello: Hello) -> None: ...
 
@@ -69,6 +75,9 @@ class ControlLink:
         if host is None:
             await self._reject(socket, "no-certificate", "it showed no certificate of this fleet")
             return socket
+        if (refusal := self._controls.refusal(host)) is not None:
+            await self._reject(socket, "removed", refusal)
+            return socket
         try:
             hello = await self._greeting(socket, host)
         except (ProtocolError, TimeoutError) as error:
@@ -76,7 +85,7 @@ class ControlLink:
             log.warning("refused a connection of %s: %s", host, reason)
             await self._reject(socket, "protocol", reason)
             return socket
-        await self._attend(socket, host, hello)
+        await self._attend(socket, host, hello, address=request.remote)
         return socket
 
     async def _greeting(self, socket: web.WebSocketResponse, host: str) -> Hello:
@@ -99,7 +108,9 @@ class ControlLink:
             await socket.send_bytes(encode(Rejected(code=code, reason=reason)))
         await socket.close(code=4000)
 
-    async def _attend(self, socket: web.WebSocketResponse, host: str, hello: Hello) -> None:
+    async def _attend(
+        self, socket: web.WebSocketResponse, host: str, hello: Hello, *, address: str | None
+    ) -> None:
         ended = asyncio.Event()
         farewell: list[Message] = []
 
@@ -107,7 +118,7 @@ class ControlLink:
             farewell.append(Rejected(code="closed", reason=reason))
             ended.set()
 
-        connection = HostConnection(host, close)
+        connection = HostConnection(host, close, address=address)
         connection.send(
             Welcome(
                 protocol=PROTOCOL,
@@ -134,9 +145,18 @@ class ControlLink:
                     log.warning("the connection of %s ends: %s", host, outcome)
             self._controls.host_gone(connection)
         if farewell:
-            with contextlib.suppress(OSError):
-                await socket.send_bytes(encode(farewell[0]))
+            with contextlib.suppress(OSError, TimeoutError):
+                await self._part(socket, connection, farewell[0])
         await socket.close()
+
+    async def _part(
+        self, socket: web.WebSocketResponse, connection: HostConnection, farewell: Message
+    ) -> None:
+        """What was said already arrives first: a plan must not be lost with a MASTER that stops."""
+        async with asyncio.timeout(_PARTING_TIMEOUT):
+            while not connection.outbox.empty():
+                await socket.send_bytes(encode(connection.outbox.get_nowait()))
+            await socket.send_bytes(encode(farewell))
 
     async def _read(self, socket: web.WebSocketResponse, connection: HostConnection) -> None:
         async for received in socket:
@@ -146,7 +166,10 @@ class ControlLink:
             self._controls.host_heard(connection)
             if isinstance(message, Ping):
                 connection.send(Pong(number=message.number, now=self._clock.monotonic()))
-            elif not isinstance(message, Pong):
+            elif isinstance(message, Pong):
+                now = self._clock.monotonic()
+                connection.steadiness.answered(message.number, now, lease=self._lease)
+            else:
                 self._controls.host_said(connection, message)
 
     async def _write(self, socket: web.WebSocketResponse, connection: HostConnection) -> None:
@@ -157,11 +180,10 @@ class ControlLink:
                 await socket.send_bytes(encode(message))
 
     async def _ping(self, connection: HostConnection) -> None:
-        number = 0
-        while True:
-            await asyncio.sleep(self._ping_interval)
-            number += 1
+        for number in itertools.count(1):
+            connection.steadiness.pinged(number, self._clock.monotonic())
             connection.send(Ping(number=number))
+            await asyncio.sleep(self._ping_interval)
 
 
 def certified_host(request: web.Request) -> str | None:

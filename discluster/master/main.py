@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,12 +18,16 @@ from aiohttp import web
 from discluster import __version__, logs
 from discluster.clock import SystemClock
 from discluster.errors import DisclusterError, UnavailableError
+from discluster.lease import boottime
 from discluster.master.api import MachineApi, OperatorApi
 from discluster.master.authority import Authority
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, fetch_gateway_bot
+from discluster.master.events import EventLog
+from discluster.master.history import History
 from discluster.master.link import ControlLink
+from discluster.master.ordering import edited_settings
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore
 from discluster.master.tokens import TokenDesk
@@ -50,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
+    # A reload that comes before MASTER is there must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = load(arguments.config, MasterSettings)
     except DisclusterError as error:
@@ -59,43 +66,81 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) -> None:
-    clock = SystemClock()
+    clock, notifier = SystemClock(), SystemdNotifier()
     now = datetime.datetime.fromtimestamp(clock.wall(), datetime.UTC)
-    store = MasterStore(settings.own_state, keep=settings.history)
-    daemon = MasterDaemon(
-        settings=settings,
-        store=store,
-        discord=DiscordDesk(
-            settings=settings,
-            store=store,
-            fetch=lambda: _ask_discord(settings),
-            clock=clock,
-            rng=random.Random(),
-        ),
-        clock=clock,
-        notifier=SystemdNotifier(),
-    )
+    events = EventLog(settings.own_state, keep=settings.events_kept, clock=clock)
+    daemon = _daemon(settings, events, clock, notifier)
     authority = Authority(settings.own_state / "ca", now=now)
     tokens = TokenDesk(settings.own_state / "tokens.json")
     link = ControlLink(
         daemon, ping_interval=settings.ping_interval, lease=settings.lease, clock=clock
     )
     names = certificate_names(settings)
-    machines = MachineApi(authority=authority, tokens=tokens, link=link, clock=clock)
+    machines = MachineApi(
+        authority=authority,
+        tokens=tokens,
+        link=link,
+        events=events,
+        readmit=daemon.orders.readmit,
+        clock=clock,
+    )
     operators = OperatorApi(
         daemon=daemon,
         authority=authority,
         tokens=tokens,
+        events=events,
         settings_file=config,
         public_url=public_url(settings, names),
         clock=clock,
+    )
+    daemon.orders.followers.append(lambda taken: logs.set_level(taken.log_level))
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGHUP, lambda: _reload(daemon, config, events, notifier)
     )
     async with AsyncExitStack() as stack:
         tcp = await _runner(stack, machines.application())
         await _listen_tcp(tcp, settings, authority, names, now)
         unix = await _runner(stack, operators.application())
         await _listen_unix(unix, settings.socket)
+        # Before the interfaces end: whoever waits for events is answered then.
+        stack.callback(events.close)
         await daemon.run(stop)
+
+
+def _daemon(
+    settings: MasterSettings, events: EventLog, clock: SystemClock, notifier: SystemdNotifier
+) -> MasterDaemon:
+    store = MasterStore(settings.own_state)
+    return MasterDaemon(
+        settings=settings,
+        store=store,
+        history=History(settings.own_state / "history", keep=settings.history, clock=clock),
+        discord=DiscordDesk(
+            settings=settings,
+            store=store,
+            fetch=lambda: _ask_discord(settings),
+            events=events,
+            clock=clock,
+            rng=random.Random(),
+        ),
+        events=events,
+        clock=clock,
+        boottime=boottime,
+        notifier=notifier,
+    )
+
+
+def _reload(
+    daemon: MasterDaemon, config: Path, events: EventLog, notifier: SystemdNotifier
+) -> None:
+    """What SIGHUP does; what came of it is an event."""
+    notifier.reloading()
+    try:
+        daemon.orders.reload(edited_settings(config))
+    except DisclusterError as error:
+        told = "; ".join(error.message.splitlines())
+        events.record("order", f"the settings on disk are refused: {told}", severity="error")
+    notifier.ready()
 
 
 async def _ask_discord(settings: MasterSettings) -> GatewayBot:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Identify permits of the whole fleet: requests of the hosts in, permits and refusals out."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from discluster.clock import Clock
+from discluster.clock import Clock, at_most
 from discluster.console import (
     HostAllowance,
     IdentifyOverview,
@@ -17,8 +18,11 @@ from discluster.console import (
 )
 from discluster.master.coldstart import ColdStart, has_begun
 from discluster.master.desk import DiscordDesk
+from discluster.master.events import EventLog
 from discluster.master.hosts import HostBook, HostConnection
 from discluster.master.identify import Lanes
+from discluster.master.ledger import NO_BUDGET
+from discluster.master.rhythm import TICK, rest
 from discluster.messages import (
     AllowanceReport,
     HostReport,
@@ -48,13 +52,21 @@ class PermitOffice:
     """
 
     def __init__(
-        self, *, lanes: Lanes, interval: float, discord: DiscordDesk, book: HostBook, clock: Clock
+        self,
+        *,
+        lanes: Lanes,
+        interval: float,
+        discord: DiscordDesk,
+        book: HostBook,
+        events: EventLog,
+        clock: Clock,
     ) -> None:
         """``interval``: seconds between two identifies of one lane."""
         self._lanes = lanes
         self._interval = interval
         self._ledger = discord.ledger
         self._book = book
+        self._events = events
         self._clock = clock
         self._fleet: FleetPlan | None = None
         self._shards: dict[str, int] = {}  # of each host in the plan
@@ -64,6 +76,7 @@ class PermitOffice:
         self._denied: dict[int, _Denied] = {}
         self._endings: dict[int, str] = {}
         self._present: set[str] = set()  # hosts that told their allowance over this connection
+        self._due = asyncio.Event()
 
     def follow(self, fleet: FleetPlan | None) -> None:
         """The plan in force."""
@@ -78,6 +91,23 @@ class PermitOffice:
         }
         self._owners = frozenset(grant.host for grant in fleet.granted.values())
         self._lanes.resize(fleet.max_concurrency)
+
+    async def run(self, blocked: Callable[[], str | None]) -> None:
+        """Grants when something was asked or has changed, and when a lane is free, until cancelled.
+        ``blocked``: why nobody may dial, in words.
+        """
+        while True:
+            self._due.clear()
+            began = self._clock.monotonic()
+            self.grant(blocked=blocked())
+            await rest(began, clock=self._clock)
+            chance = self.next_chance()
+            pause = TICK if chance is None else min(TICK, chance)
+            await at_most(pause, self._due.wait(), clock=self._clock)
+
+    def look(self) -> None:
+        """Something changed that permits depend on."""
+        self._due.set()
 
     def host_connected(self, host: str) -> None:
         """Whatever it was sent before does not arrive any more."""
@@ -96,6 +126,7 @@ class PermitOffice:
 
     def said(self, host: str, message: PermitMessage | AllowanceReport) -> None:
         """What a host asks for, or did."""
+        self.look()
         if isinstance(message, AllowanceReport):
             self._ledger.host_said(host, message, first=host not in self._present)
             self._present.add(host)
@@ -123,8 +154,10 @@ class PermitOffice:
         self._lanes.set_away(self._away_slots())
         by_host = {connection.host: connection for connection in self._book.connections}
         if waiting := self._lanes.waiting:
-            self._ledger.look(waiting, self._endings)
-        self._refusal = blocked or self._ledger.refusal(self._present)
+            for told in self._ledger.look(waiting, self._endings):
+                hint = "'disclusterctl identify resume' lets go"
+                self._events.record("identify", f"{told}; {hint}", severity="error")
+        self._refuse(blocked or self._ledger.refusal(self._present))
         for shard, host in sorted(waiting.items()):
             if (reason := self._refusal or self._ledger.hold(shard)) is not None:
                 self._deny(shard, by_host[host], reason)
@@ -141,6 +174,13 @@ class PermitOffice:
         for grant in grants:
             permit = Permit(shard=grant.shard, since=grant.since, until=grant.until)
             by_host[grant.host].send(permit)
+
+    def _refuse(self, reason: str | None) -> None:
+        """What Discord or the guard have against it is an event of its own."""
+        spent = reason is not None and reason.startswith(NO_BUDGET)
+        if spent and self._refusal is None:
+            self._events.record("identify", f"no permit is given: {reason}", severity="warning")
+        self._refusal = reason
 
     def _held_back(self) -> int | None:
         """Shards from this one on wait for others at a cold start."""
@@ -229,7 +269,10 @@ class PermitOffice:
 
     def resume(self, request: ResumeRequest) -> ResumeAnswer:
         """``disclusterctl identify resume``."""
-        return ResumeAnswer(done=self._ledger.release(request.shards, reserve=request.reserve))
+        done = self._ledger.release(request.shards, reserve=request.reserve)
+        if done:
+            self._events.record("order", f"the operator resumes identifying: {' '.join(done)}")
+        return ResumeAnswer(done=done)
 
     def _waiting(self) -> dict[int, tuple[str, str | None]]:
         """Shards that want to identify: for whom, and why they were sent away, if they were."""

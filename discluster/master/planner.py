@@ -1,169 +1,204 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where every shard shall be: hosts with weights in, clusters with shards out. Pure.
 
-Shards are shared out by weight to within one shard. What is already in place stays, as far as the
-shares allow, so the number of shards that move is the least possible for these shares.
+Shards are shared out by weight to within one shard, or, by what they cost, to within what whole
+shards allow. What is already in place stays as far as the shares allow, so the number of shards
+that move is the least possible for these shares.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
-from itertools import chain
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain, count
+from types import MappingProxyType
 
 import msgspec
 
-from discluster.errors import ConfigurationError
-from discluster.plan import ClusterPlan, HostEntry
+from discluster.master.capacity import Capacity, HostNeed, capacity
+from discluster.master.grouping import Group, grouped, groups_of, kin_of
+from discluster.master.loads import Scales, placed
+from discluster.master.misfits import misfits, nobody
+from discluster.master.placing import dealt, kept
+from discluster.master.quotas import quotas
+from discluster.master.suspects import moved
+from discluster.plan import ClusterPlan, Failed, HostEntry
+
+__all__ = ["HostNeed", "Target", "plan_fleet"]
+
+_NONE_FAILED: Mapping[int, Failed] = MappingProxyType({})
 
 
-class HostNeed(msgspec.Struct, frozen=True, kw_only=True):
-    """A host to plan for. ``weight`` 0 gives it no shards; ``in_touch``: it may get more than it
-    has.
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """``hosts``: what each shall run. ``notes``: what does not fit, and what would help, in words;
+    shards that fit nowhere are in no cluster.
     """
 
-    weight: float = 1.0
-    shards_per_cluster: int = 16
-    in_touch: bool = True
+    hosts: dict[str, HostEntry]
+    notes: tuple[str, ...] = ()
 
 
 def plan_fleet(
-    shard_count: int, hosts: Mapping[str, HostNeed], current: Mapping[str, HostEntry]
-) -> dict[str, HostEntry]:
+    shard_count: int,
+    hosts: Mapping[str, HostNeed],
+    current: Mapping[str, HostEntry],
+    *,
+    max_concurrency: int = 1,
+    costs: Mapping[int, float] | None = None,
+    even: float | None = None,
+    failed: Mapping[int, Failed] = _NONE_FAILED,
+) -> Target:
     """The target for every host in ``hosts``; hosts in ``current`` alone lose their shards.
 
+    ``costs``: of each shard; without them the number of shards is balanced. With them only hosts
+    that are new, or whose weight changed, are brought to their shares, or all to within ``even`` of
+    it. ``failed``: as in :class:`FleetPlan`; the clusters named there lose their shards.
+
     Raises:
-        ConfigurationError: no host can take a shard.
+        ConfigurationError: no host can have a shard.
     """
-    quota = quotas(shard_count, hosts, {host: _count(entry) for host, entry in current.items()})
-    kept = {host: list(_kept(current.get(host), quota[host], shard_count)) for host in hosts}
-    placed = set(chain.from_iterable(kept.values()))
-    homeless = iter([shard for shard in range(shard_count) if shard not in placed])
-    numbers = _unused_numbers(current)
-    plan = {}
-    for host in sorted(hosts):
-        added = [next(homeless) for _ in range(quota[host] - len(kept[host]))]
-        clusters = _clusters(current.get(host), kept[host], added, hosts[host], numbers)
-        plan[host] = HostEntry(
-            weight=hosts[host].weight,
-            shards_per_cluster=hosts[host].shards_per_cluster,
-            clusters=clusters,
-        )
-    return plan
+    kin = kin_of(failed)
+    groups = {host: groups_of(entry, shard_count, kin, failed) for host, entry in current.items()}
+    can = capacity(shard_count, hosts, _numbers(groups))
+    groups = moved(groups, hosts, can, failed) if kin else groups
+    task = _Task(
+        shard_count=shard_count,
+        hosts=hosts,
+        groups=groups,
+        kin=kin,
+        lanes=max_concurrency,
+        capacity=can,
+        quota=quotas(shard_count, can, _numbers(groups), _pinned(groups)),
+    )
+    if not any(task.quota.values()):
+        raise nobody(hosts)
+    if costs is None or not any(groups.get(host) for host in can.weights):
+        homes = _by_number(task)
+    else:
+        scope = {host: _tolerance(need, current.get(host), even) for host, need in hosts.items()}
+        within = {host: part for host, part in scope.items() if part is not None}
+        homes = _by_cost(task, costs, within)
+    return Target(
+        hosts=_entries(task, homes, current, _unused_numbers(current, failed)),
+        notes=misfits(shard_count, hosts, {host: len(shards) for host, shards in homes.items()}),
+    )
 
 
-def quotas(
-    shard_count: int, hosts: Mapping[str, HostNeed], current: Mapping[str, int]
-) -> dict[str, int]:
-    """How many shards each host gets: its share by weight, and a host out of touch at most what it
-    has; what it does not get is shared out among the others.
+class _Task(msgspec.Struct, frozen=True, kw_only=True):
+    """``groups``: the clusters in place. ``kin``: as by :func:`kin_of`. ``lanes``: identify
+    buckets. ``quota``: number of shards by host.
     """
-    share = _shares(shard_count, hosts, current)
-    full = {
-        host: current.get(host, 0)
-        for host, need in hosts.items()
-        if not need.in_touch and share[host] > current.get(host, 0)
-    }
-    if not full:
-        return share
-    others = {host: need for host, need in hosts.items() if host not in full}
-    return full | quotas(shard_count - sum(full.values()), others, current)
+
+    shard_count: int
+    hosts: Mapping[str, HostNeed]
+    groups: Mapping[str, list[Group]]
+    kin: Mapping[int, int]
+    lanes: int
+    capacity: Capacity
+    quota: Mapping[str, int]
+
+    def bucket(self, shard: int) -> int:
+        return shard % self.lanes
+
+    def kept(self, host: str, quota: int) -> list[int]:
+        return kept(self.groups.get(host, ()), quota, self.bucket)
+
+    def homeless(self, homes: Mapping[str, list[int]]) -> list[int]:
+        """Those that are nowhere; those that are in place now come first, since rooms may end."""
+        at_home = set(chain.from_iterable(homes.values()))
+        running = {s for own in self.groups.values() for group in own for s in group.shards}
+        nowhere = (shard for shard in range(self.shard_count) if shard not in at_home)
+        return sorted(nowhere, key=lambda shard: (shard not in running, shard))
+
+
+def _numbers(groups: Mapping[str, list[Group]]) -> dict[str, int]:
+    return {host: sum(len(group.shards) for group in own) for host, own in groups.items()}
+
+
+def _pinned(groups: Mapping[str, list[Group]]) -> dict[str, int]:
+    """How many shards of failed clusters each host has."""
+    suspect = {host: [g for g in own if g.kin is not None] for host, own in groups.items()}
+    return {host: number for host, number in _numbers(suspect).items() if number}
+
+
+def _by_number(task: _Task) -> dict[str, list[int]]:
+    homes = {host: task.kept(host, quota) for host, quota in task.quota.items()}
+    rooms = {host: quota - len(homes[host]) for host, quota in task.quota.items()}
+    homeless = task.homeless(homes)[: sum(rooms.values())]
+    for host, shards in dealt(homeless, rooms, homes, task.bucket).items():
+        homes[host] += shards
+    return homes
+
+
+def _by_cost(
+    task: _Task, costs: Mapping[int, float], within: Mapping[str, float]
+) -> dict[str, list[int]]:
+    """``within``: how far from their shares hosts may be that are brought to them."""
+    can = task.capacity
+    # Whether standby hosts are called, and what is left where it is, goes by number.
+    most = {host: can.rooms[host] if can.weights.get(host) else n for host, n in task.quota.items()}
+    homes = {host: task.kept(host, number) for host, number in most.items()}
+    rooms = {host: number - len(homes[host]) for host, number in most.items()}
+    homeless = task.homeless(homes)[: sum(rooms.values())]
+    weights = can.reserve | {host: weight for host, weight in can.weights.items() if weight}
+    everything = sum(weights.values())
+    parts = {host: weight / everything for host, weight in weights.items()}
+    loads = {host: sum(costs[shard] for shard in shards) for host, shards in homes.items()}
+    for host, shards in placed(homeless, rooms, parts, loads, costs).items():
+        homes[host] += shards
+    shares = _shares(task, homes, costs)
+    scales = Scales(homes, task.kin, shares=shares, rooms=can.rooms, costs=costs)
+    scales.even_out(within)
+    return scales.homes(homes)
 
 
 def _shares(
-    shard_count: int, hosts: Mapping[str, HostNeed], current: Mapping[str, int]
-) -> dict[str, int]:
-    """The share by weight, rounded down, and the rest one by one.
-
-    The rest goes to hosts that rounding took from, at most one each: first to those that would
-    otherwise have to give a shard away, then by the size of what rounding took.
-    """
-    # Fractions: a share that is whole must not look like one that rounding took from.
-    total = sum(Fraction(need.weight) for need in hosts.values())
-    if total <= 0:
-        raise ConfigurationError(
-            "no host can take a shard: there is none, or all weights are 0",
-            hint="give at least one host in master.yaml a weight above 0",
-        )
-    exact = {host: shard_count * Fraction(need.weight) / total for host, need in hosts.items()}
-    share = {host: int(amount) for host, amount in exact.items()}
-    rest = shard_count - sum(share.values())
-    first = sorted(
-        (host for host in hosts if exact[host] > share[host]),
-        key=lambda h: (current.get(h, 0) <= share[h], share[h] - exact[h], h),
-    )
-    for host in first[:rest]:
-        share[host] += 1
-    return share
+    task: _Task, homes: Mapping[str, list[int]], costs: Mapping[int, float]
+) -> dict[str, float]:
+    """What each host that gives and takes should carry; the others keep what they carry."""
+    weights = {h: w for h, w in task.capacity.weights.items() if w and task.hosts[h].in_touch}
+    everything = sum(weights.values())
+    load = sum(costs[shard] for host in weights for shard in homes[host])
+    return {host: load * (weight / everything) for host, weight in weights.items()}
 
 
-def _count(entry: HostEntry) -> int:
-    return sum(len(cluster.shards) for cluster in entry.clusters.values())
+def _tolerance(need: HostNeed, before: HostEntry | None, even: float | None) -> float | None:
+    """How far from its share a host may be; None: it is not brought to it."""
+    if even is not None:
+        return even
+    new = before is None or not before.clusters or before.weight != need.weight
+    return 0.0 if new else None
 
 
-def _kept(entry: HostEntry | None, quota: int, shard_count: int) -> Iterator[int]:
-    """The shards that stay: whole clusters first, so that what goes comes from the last ones."""
-    if entry is None:
-        return
-    size = entry.shards_per_cluster
-    full_first = sorted(entry.clusters.items(), key=lambda item: (len(item[1].shards) < size, item))
-    shards = [s for _, cluster in full_first for s in cluster.shards if s < shard_count]
-    yield from shards[:quota]
-
-
-def _clusters(
-    entry: HostEntry | None,
-    kept: Sequence[int],
-    added: Sequence[int],
-    need: HostNeed,
+def _entries(
+    task: _Task,
+    homes: Mapping[str, list[int]],
+    current: Mapping[str, HostEntry],
     numbers: Iterator[int],
-) -> dict[int, ClusterPlan]:
-    size = need.shards_per_cluster
-    stay = set(kept)
-    groups: dict[int, list[int]] = {}
-    if entry is not None:
-        for number, cluster in sorted(entry.clusters.items()):
-            if shards := [shard for shard in cluster.shards if shard in stay]:
-                groups[number] = shards
-    if not _well_filled(groups, size):
-        groups = _regrouped(groups, size, numbers)
-    _fill(groups, added, size, numbers)
-    before = entry.clusters if entry is not None else {}
-    return {
-        n: ClusterPlan(shards=tuple(sorted(shards)), run=before[n].run if n in before else 0)
-        for n, shards in groups.items()
-    }
+) -> dict[str, HostEntry]:
+    entries = {}
+    for host, need in sorted(task.hosts.items()):
+        before = current.get(host, HostEntry())
+        clusters = grouped(
+            task.groups.get(host, ()),
+            homes[host],
+            need.shards_per_cluster,
+            kin=task.kin,
+            order=lambda shard: (task.bucket(shard), shard),
+            level=before.shards_per_cluster != need.shards_per_cluster,
+            numbers=numbers,
+        )
+        entries[host] = HostEntry(
+            weight=need.weight,
+            shards_per_cluster=need.shards_per_cluster,
+            clusters={n: _cluster(shards, before, n) for n, shards in clusters.items()},
+        )
+    return entries
 
 
-def _well_filled(groups: Mapping[int, Sequence[int]], size: int) -> bool:
-    """All clusters full, but for one that may hold fewer."""
-    short = [group for group in groups.values() if len(group) != size]
-    return len(short) <= 1 and all(len(group) < size for group in short)
+def _cluster(shards: list[int], before: HostEntry, number: int) -> ClusterPlan:
+    old = before.clusters.get(number)
+    return ClusterPlan(shards=tuple(sorted(shards)), run=old.run if old else 0)
 
 
-def _regrouped(
-    groups: Mapping[int, Sequence[int]], size: int, numbers: Iterator[int]
-) -> dict[int, list[int]]:
-    """The same shards in clusters of another size, under the same numbers as far as they go."""
-    shards = sorted(chain.from_iterable(groups.values()))
-    reusable = chain(sorted(groups), numbers)
-    return {next(reusable): shards[at : at + size] for at in range(0, len(shards), size)}
-
-
-def _fill(
-    groups: dict[int, list[int]], added: Sequence[int], size: int, numbers: Iterator[int]
-) -> None:
-    rest = list(added)
-    for group in groups.values():
-        room = size - len(group)
-        group += rest[:room]
-        del rest[:room]
-    for at in range(0, len(rest), size):
-        groups[next(numbers)] = rest[at : at + size]
-
-
-def _unused_numbers(current: Mapping[str, HostEntry]) -> Iterator[int]:
-    """Cluster numbers that no cluster of the fleet has."""
-    used = {number for entry in current.values() for number in entry.clusters}
-    number = max(used, default=-1)
-    while True:
-        number += 1
-        yield number
+def _unused_numbers(current: Mapping[str, HostEntry], failed: Collection[int]) -> Iterator[int]:
+    """Cluster numbers that no cluster of the fleet has, or had when it failed."""
+    used = chain(failed, *(entry.clusters for entry in current.values()))
+    return count(max(used, default=-1) + 1)

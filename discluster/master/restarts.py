@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Restarts that an operator asked for: the shell around :mod:`discluster.master.rollout`."""
 
-import logging
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from discluster.clock import Clock
 from discluster.console import (
     RestartAnswer,
+    RestartProgress,
     RestartRequest,
     RollingChange,
     RollingRequest,
@@ -19,12 +17,12 @@ from discluster.console import (
 from discluster.errors import DisclusterError
 from discluster.master import rollout as rolling
 from discluster.master.comeback import Place, Sight, places, shortfall
-from discluster.master.hosts import HostBook
+from discluster.master.events import Severity
+from discluster.master.shared import Shared
 from discluster.plan import FleetPlan, Rollout, Underway
 
-log = logging.getLogger(__name__)
-
 NO_ROLLOUT: Final = "no-rollout"
+_SEVERITIES: Final[dict[str, Severity]] = {"stopped": "error"}
 _WAYS_OUT: Final = {
     "running": "look at it: disclusterctl restart --rolling --continue;"
     " to end it: disclusterctl restart --rolling --abort",
@@ -36,28 +34,15 @@ _WAYS_OUT: Final = {
 class Restarts:
     """Rolling restarts, and restarts at once."""
 
-    def __init__(
-        self,
-        *,
-        book: HostBook,
-        clock: Clock,
-        fleet: Callable[[], FleetPlan | None],
-        adopt: Callable[[FleetPlan], None],
-        waiting_for: Callable[[], str | None],
-        blocked: Callable[[], str | None],
-        wake: Callable[[], None],
-    ) -> None:
-        """``adopt``: stores a new plan and takes it. ``waiting_for``: what MASTER still waits for,
-        in words; until then nothing is restarted. ``blocked``: why no shard may dial, in words.
-        ``wake``: called when a pass is due.
-        """
-        self._book = book
-        self._clock = clock
-        self._fleet = fleet
-        self._adopt = adopt
-        self._waiting_for = waiting_for
-        self._blocked = blocked
-        self._wake = wake
+    def __init__(self, shared: Shared) -> None:
+        self._book = shared.book
+        self._events = shared.events
+        self._clock = shared.clock
+        self._fleet = shared.fleet
+        self._adopt = shared.adopt
+        self._waiting_for = shared.waiting_for
+        self._blocked = shared.blocked
+        self._wake = shared.wake
         self._since: float | None = None
 
     def advance(self) -> str:
@@ -72,6 +57,8 @@ class Restarts:
             return ""
         step = rolling.step(fleet.rollout, self._sight(fleet))
         self._take(fleet, step)
+        if step.sentence:
+            self._tell(step.sentence, severity=_SEVERITIES.get(step.rollout.state, "notice"))
         return step.sentence
 
     def status(self) -> RolloutStatus | None:
@@ -109,7 +96,7 @@ class Restarts:
         )
         if request.dry_run:
             return msgspec.structs.replace(describe(rollout, sight), state="planned")
-        log.info("rolling restart of %d clusters begins", len(rollout.waiting))
+        self._tell(f"rolling restart of {len(rollout.waiting)} clusters begins, by the operator")
         return self._changed(fleet, rolling.Step(rollout=rollout))
 
     def change(self, change: RollingChange) -> RolloutStatus:
@@ -126,7 +113,7 @@ class Restarts:
                 hint="to begin one: disclusterctl restart --rolling --all",
                 code=NO_ROLLOUT,
             )
-        log.info("rolling restart: %s, by the operator", change.action)
+        self._tell(f"rolling restart: {change.action}, by the operator")
         if change.action == "abort":
             told = msgspec.structs.replace(describe(rollout, self._sight(fleet)), state="aborted")
             self._adopt(msgspec.structs.replace(fleet, rollout=None))
@@ -156,11 +143,28 @@ class Restarts:
             said = f"a rolling restart is running: {rolling.progress(fleet.rollout)}"
             raise rolling.refusal(said, "to pause it: disclusterctl restart --rolling --pause")
         told = ", ".join(map(str, sorted(request.clusters)))
-        log.info("restart of cluster %s, by the operator", told)
+        self._tell(f"restart of cluster {told}, by the operator")
         reason = f"restart of cluster {told}"
         self._adopt(rolling.with_new_runs(self._sight(fleet), request.clusters, reason))
         self._wake()
         return RestartAnswer(runs={c: known[c].next_run for c in sorted(request.clusters)})
+
+    def progress(self, started: RestartAnswer) -> RestartProgress:
+        """Which of the clusters that :meth:`at_once` restarted are back."""
+        fleet = self._fleet()
+        known = places(self._sight(fleet)) if fleet is not None else {}
+        planned = {number for _, number in fleet.targets().values()} if fleet is not None else None
+        return RestartProgress(
+            clusters=tuple(
+                _gone(cluster)
+                if planned is not None and cluster not in planned
+                else _restarted_at_once(cluster, known.get(cluster))
+                for cluster in started.runs
+            )
+        )
+
+    def _tell(self, sentence: str, *, severity: Severity = "notice") -> None:
+        self._events.record("cluster", sentence, severity=severity)
 
     def _planned(self) -> FleetPlan:
         fleet, waiting_for = self._fleet(), self._waiting_for()
@@ -182,8 +186,7 @@ class Restarts:
 
     def _changed(self, fleet: FleetPlan, step: rolling.Step) -> RolloutStatus:
         self._take(fleet, step)
-        if told := self.advance():
-            log.info("%s", told)
+        self.advance()
         self._wake()
         after = self._planned()
         return describe(after.rollout or step.rollout, self._sight(after))
@@ -226,7 +229,7 @@ def describe(rollout: Rollout, sight: Sight) -> RolloutStatus:
             RolloutCluster(cluster=cluster, host=_host(known.get(cluster)), state="waiting")
             for cluster in rollout.waiting
         ),
-        *(RolloutCluster(cluster=cluster, host="", state="gone") for cluster in rollout.gone),
+        *map(_gone, rollout.gone),
     ]
     return RolloutStatus(
         state=rollout.state,
@@ -245,6 +248,26 @@ def _underway(cluster: int, underway: Underway, place: Place | None, now: float)
         state="underway",
         seconds=max(0.0, now - underway.since),
         lacks=shortfall(place, underway) if place is not None else None,
+    )
+
+
+def _gone(cluster: int) -> RolloutCluster:
+    return RolloutCluster(cluster=cluster, host="", state="gone")
+
+
+def _restarted_at_once(cluster: int, place: Place | None) -> RolloutCluster:
+    if place is None:
+        told = "MASTER does not know yet where it is"
+        return RolloutCluster(cluster=cluster, host="", state="underway", lacks=told)
+    # Well or not before: all its shards are waited for.
+    underway = Underway(since=0.0, ready=place.shards)
+    lacks = shortfall(place, underway)
+    return RolloutCluster(
+        cluster=cluster,
+        host=place.host,
+        state="underway" if lacks else "restarted",
+        lacks=lacks,
+        identified=0 if lacks else rolling.identified_anew(place, underway),
     )
 
 

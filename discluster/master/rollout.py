@@ -148,7 +148,7 @@ def _welcomed(rollout: Rollout, known: Mapping[int, Place], now: float, told: li
     back = {
         c: Restarted(
             took=round(max(0.0, now - under.since), 1),
-            identified=_anew(known[c], under),
+            identified=identified_anew(known[c], under),
             restarts=_restarts(known[c]),
         )
         for c, under in rollout.underway.items()
@@ -170,7 +170,7 @@ def _welcomed(rollout: Rollout, known: Mapping[int, Place], now: float, told: li
     return after
 
 
-def _anew(place: Place, underway: Underway) -> int:
+def identified_anew(place: Place, underway: Underway) -> int:
     """How many shards that had a session identified; the process that counts them is new."""
     shards = place.view.shards if place.view is not None else ()
     return sum(shard.identifies > 0 for shard in shards if shard.shard in underway.ready)

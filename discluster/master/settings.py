@@ -9,7 +9,7 @@ import msgspec
 from discluster.documents import Rule
 from discluster.master.identify import taken_at_most
 from discluster.plan import MAXIMUM_SHARDS, MAXIMUM_SHARDS_PER_CLUSTER, GatewayUrl, HostName
-from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
+from discluster.settings import RuntimeDirectory, Setting, StateDirectory
 
 TITLE: Final = "Settings of MASTER, the service that balances the shards over the machines."
 
@@ -40,6 +40,14 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS_PER_CLUSTER)] | None,
         Setting("Shards in one cluster process of this host; null takes the fleet's number"),
     ] = None
+    max_shards: Annotated[
+        Annotated[int, Rule(minimum=0, maximum=MAXIMUM_SHARDS)] | None,
+        Setting("Most shards that this host ever gets, whatever its weight; null sets no limit"),
+    ] = None
+    standby: Annotated[
+        bool,
+        Setting("This host gets shards only when other hosts are lost or full"),
+    ] = False
 
 
 class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,18 +86,20 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "https://discord.com/api/v10"
     gateway_url: Annotated[
-        GatewayUrl | None, Setting("Discord's gateway; null takes the address that Discord tells")
+        GatewayUrl | None,
+        Setting("Discord's gateway; null takes the address that Discord tells", reloads=True),
     ] = None
     shard_count: Annotated[
         Literal["auto"] | Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS)],
         Setting(
             "Shards of the bot; auto takes Discord's recommendation when the fleet first starts."
-            " The count of a running fleet never changes by itself"
+            " The count of a running fleet never changes by itself",
+            reloads=True,
         ),
     ] = "auto"
     max_concurrency: Annotated[
         Literal["auto"] | Annotated[int, Rule(minimum=1)],
-        Setting("Identify lanes; auto takes what Discord tells"),
+        Setting("Identify lanes; auto takes what Discord tells", reloads=True),
     ] = "auto"
     shards_per_cluster: Annotated[
         int,
@@ -97,14 +107,46 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Shards in one cluster process, where a host sets no other number",
             minimum=1,
             maximum=MAXIMUM_SHARDS_PER_CLUSTER,
+            reloads=True,
         ),
     ] = 16
+    balance: Annotated[
+        Literal["shards", "guilds", "load"],
+        Setting(
+            "What the hosts carry in proportion to their weights: the number of shards; the guilds"
+            " on them; or the load, three parts CPU time and one part memory, as CONTROL measures"
+            " it",
+            reloads=True,
+        ),
+    ] = "shards"
+    rebalance_gain: Annotated[
+        float,
+        Setting(
+            "Shards move for guilds or load only if that takes at least this part of its share off"
+            " the host that is furthest above its share",
+            unit="of the share",
+            minimum=0.01,
+            maximum=10,
+            reloads=True,
+        ),
+    ] = 0.1
+    rebalance_pause: Annotated[
+        float,
+        Setting(
+            "Shortest time between two such moves, and from MASTER's start to the first. Guilds and"
+            " load are averaged over about a sixth of it",
+            unit="seconds",
+            minimum=1,
+            reloads=True,
+        ),
+    ] = 3600.0
     hosts: Annotated[
         dict[HostName, HostSettings],
         Setting(
             "The hosts that MASTER waits for when the fleet first starts, and what is special"
             " about each. A host that joins without being listed gets weight 1",
             example="hosts:\n  alpha: {weight: 2, shards_per_cluster: 8}\n  beta: {weight: 1}",
+            reloads=True,
         ),
     ] = {}
     start_wait: Annotated[
@@ -118,11 +160,63 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 45.0
     lease: Annotated[
         float,
-        Setting("Silence after which a connected host counts as silent", unit="seconds", minimum=1),
+        Setting(
+            "How long a host may run its shards without a word of MASTER, unless most of the other"
+            " hosts do not hear MASTER either. MASTER gives the shards of a silent host to others"
+            " after this and 'lease_margin'",
+            unit="seconds",
+            minimum=1,
+        ),
     ] = 30.0
+    lease_margin: Annotated[
+        float,
+        Setting(
+            "How much longer than a lease MASTER waits before it gives away the shards of a silent"
+            " host: for clocks that do not run alike",
+            unit="seconds",
+            minimum=0.1,
+            maximum=3600,
+            reloads=True,
+        ),
+    ] = 2.0
     ping_interval: Annotated[
-        float, Setting("Pause between two pings to a host", unit="seconds", minimum=0.1)
+        float,
+        Setting(
+            "Pause between two pings to a host; at most a fifth of 'lease'",
+            unit="seconds",
+            minimum=0.1,
+        ),
     ] = 5.0
+    return_wait: Annotated[
+        float,
+        Setting(
+            "How long a host that was lost must be back, and answer steadily, before it gets shards"
+            " again",
+            unit="seconds",
+            minimum=0,
+            reloads=True,
+        ),
+    ] = 60.0
+    moves_at_once: Annotated[
+        int,
+        Setting(
+            "Shards that may be on their way from one host to another at a time, of those that run;"
+            " hosts that are lost or go down are not held up by it",
+            minimum=1,
+            maximum=MAXIMUM_SHARDS,
+            reloads=True,
+        ),
+    ] = 64
+    unreachable_after: Annotated[
+        float,
+        Setting(
+            "A host none of whose shards has reached Discord for so long, while those of the others"
+            " do, gives its shards to them for a while",
+            unit="seconds",
+            minimum=1,
+            reloads=True,
+        ),
+    ] = 60.0
     # The hundredth beyond Discord's 5 s is not used up by the ways between MASTER and hosts:
     # permits leave ahead of their time, and their use is told by the instant. Timers and busy
     # processes are late, which makes the gap larger; as much again is left to them within the 2 %
@@ -145,6 +239,7 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
             unit="of the total",
             minimum=0,
             maximum=1,
+            reloads=True,
         ),
     ] = 0.1
     identify_loop_limit: Annotated[
@@ -154,6 +249,7 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
             " 'disclusterctl identify resume'. A shard that fails for ever reaches the default in"
             " half an hour, by its growing pauses",
             minimum=1,
+            reloads=True,
         ),
     ] = 10
     identify_waste: Annotated[
@@ -165,12 +261,34 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
             unit="of the total",
             minimum=0,
             maximum=1,
+            reloads=True,
         ),
     ] = 0.5
-    history: Annotated[int, Setting("Old plans that are kept on disk", minimum=1)] = 100
+    events_kept: Annotated[
+        int,
+        Setting(
+            "Events that 'disclusterctl events' can show; of so many lines, older ones go in"
+            " halves, so there are at least half as many",
+            minimum=100,
+            maximum=100_000,
+        ),
+    ] = 10_000
+    history: Annotated[int, Setting("Old plans that are kept on disk", minimum=1, reloads=True)] = (
+        100
+    )
     state_directory: StateDirectory = "/var/lib/discluster"
     runtime_directory: RuntimeDirectory = "/run/discluster"
-    log_level: LogLevel = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Setting("Least severity that is logged", reloads=True),
+    ] = "info"
+
+    def __post_init__(self) -> None:
+        if self.ping_interval > self.lease / 5:
+            raise ValueError(
+                f"ping_interval, {self.ping_interval:g} s, must be at most a fifth of lease,"
+                f" {self.lease:g} s: make it {self.lease / 5:g} or less, or lease longer"
+            )
 
     @property
     def pace_after(self) -> float:

@@ -12,7 +12,7 @@ modulo the smaller number. A host keeps its slot when the number doubles, and th
 windows is free for a newcomer once the host has reported the plan that takes it away.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -120,6 +120,8 @@ class _Book:
         most = max((c.slots for held in claims.values() for c in held), default=1)
         self._length = max(_power_of_two(len(claims)), most)
         self._owners: list[set[str]] = [set() for _ in range(self._length)]
+        self._windows: dict[str, set[int]] = {}
+        self._lowest: dict[int, int] = {}  # by number of slots: none below it is free for all
         for host, held in claims.items():
             for claim in held:
                 self.add(host, claim)
@@ -128,16 +130,32 @@ class _Book:
         if claim.slot is not None:
             for window in range(claim.slot, self._length, claim.slots):
                 self._owners[window].add(host)
+                self._windows.setdefault(host, set()).add(window)
 
     def choose(self, host: str, newest: SlotClaim, slots: int) -> tuple[int | None, int]:
         """Its slot and of how many: its own if it can, none if there is none yet."""
         own = newest.slot
         if own is not None and newest.slots <= slots and self._free(host, own, newest.slots):
             return own, slots
-        for slot in (*(() if own is None else (own % slots,)), *range(slots)):
-            if self._free(host, slot, slots):
-                return slot, slots
+        if own is not None and self._free(host, own % slots, slots):
+            return own % slots, slots
+        slot = min(self._candidates(host, slots), default=None)
+        if slot is not None:
+            return slot, slots
         return (own, newest.slots) if own is not None and self._mine(host, newest) else (None, 1)
+
+    def _candidates(self, host: str, slots: int) -> Iterator[int]:
+        """The lowest slot that nobody has, and those that nobody else has."""
+        for slot in {window % slots for window in self._windows.get(host, ())}:
+            if self._free(host, slot, slots):
+                yield slot
+        # Windows are only ever taken, so what was not free before is not looked at again.
+        lowest = self._lowest.get(slots, 0)
+        while lowest < slots and not self._free("", lowest, slots):
+            lowest += 1
+        self._lowest[slots] = lowest
+        if lowest < slots:
+            yield lowest
 
     def _free(self, host: str, slot: int, slots: int) -> bool:
         return all(self._owners[w] <= {host} for w in range(slot, self._length, slots))

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the fleet may dial Discord: what the hosts hear of it, and which of them tries first."""
 
-import logging
 from collections.abc import Callable, Sequence
 
 from discluster.clearance import Clearing
 from discluster.clock import Clock
+from discluster.master.events import EventLog
 from discluster.master.hosts import HostConnection
 from discluster.messages import Clearance, ClearanceCase, Halt, Message
-
-log = logging.getLogger(__name__)
 
 _Canary = tuple[str, int]  # host and shard
 
@@ -18,9 +16,15 @@ class FleetStanding:
     """Tells every host of a rejection, and lets one of them try for all after a 4003."""
 
     def __init__(
-        self, *, clock: Clock, connections: Callable[[], Sequence[HostConnection]]
+        self,
+        *,
+        clock: Clock,
+        events: EventLog,
+        connections: Callable[[], Sequence[HostConnection]],
     ) -> None:
         self._clock = clock
+        self._events = events
+        self._halted: str | None = None
         self._connections = connections
         self._clearing = Clearing[_Canary](clear=self._clear, release=self._release)
         self._asked: dict[str, set[int]] = {}
@@ -45,6 +49,7 @@ class FleetStanding:
         """``reason``: why nobody may dial. ``all_known``: every host that may have one has reported
         it, so none means that there is none. Seconds until the next call is useful.
         """
+        self._note(reason)
         halt = Halt(reason=reason)
         for connection in self._connections():
             if connection.told != halt and (all_known or reason is not None):
@@ -52,13 +57,23 @@ class FleetStanding:
                 connection.send(halt)
         return self._clearing.step(self._clock.monotonic()) if reason is None else None
 
+    def _note(self, reason: str | None) -> None:
+        if reason == self._halted:
+            return
+        self._halted = reason
+        if reason is not None:
+            self._events.record("discord", f"nobody may dial: {reason}", severity="error")
+        else:
+            self._events.record("discord", "hosts may dial again: nobody is rejected any more")
+
     def _clear(self, who: _Canary) -> None:
         host, shard = who
-        log.info("shard %d on %s tries for all whether Discord takes the token", shard, host)
+        told = f"shard {shard} on {host} tries for all whether Discord takes the token"
+        self._events.record("discord", told, host=host, shard=shard)
         self._send(host, Clearance(shard=shard))
 
     def _release(self, waiting: Sequence[_Canary]) -> None:
-        log.info("Discord takes the token: all hosts may dial")
+        self._events.record("discord", "Discord takes the token: all hosts may dial")
         for host in {host for host, _ in waiting}:
             self._send(host, Clearance(shard=None))
 

@@ -10,10 +10,23 @@ import msgspec
 from discluster import __version__
 from discluster.clearance import rejection
 from discluster.console import FleetStatus, HostStatus, IdentifyStatus, RolloutStatus, Trouble
+from discluster.master.absences import (
+    Absence,
+    Presence,
+    absence_troubles,
+    crash_troubles,
+    host_state,
+)
+from discluster.master.failures import Crashed
+from discluster.master.lost import Losses
 from discluster.master.ownership import unheard
+from discluster.master.planner import HostNeed
+from discluster.master.sentence import state_in_words
 from discluster.messages import ClusterView, HostReport
+from discluster.orders import MovesStatus
 from discluster.plan import FleetPlan
 
+Standing = Literal["eligible", "draining", "drained", "standby", "unfit"]
 _RESUME: Final = "mend what ends the sessions, then: disclusterctl identify resume"
 _SPEND: Final = "'disclusterctl identify resume --reserve' lets the reserve be spent as well"
 
@@ -23,7 +36,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     ``report_age``: seconds since its last report.
     """
 
-    state: Literal["connected", "unattended", "down", "silent", "expected"]
+    state: Presence
     seen: float | None = None
     report_age: float = 0.0
     version: str = ""
@@ -43,7 +56,12 @@ class MasterView(msgspec.Struct, frozen=True, kw_only=True):
     recommended: int | None
     discord_trouble: Trouble | None
     uptime: float
+    losses: Losses = Losses()
+    crashed: tuple[Crashed, ...] = ()
+    needs: Mapping[str, HostNeed] = {}
+    notes: tuple[str, ...] = ()
     rollout: RolloutStatus | None = None
+    moves: MovesStatus | None = None
 
 
 def fatal_block(reports: Mapping[str, HostReport]) -> str | None:
@@ -88,13 +106,15 @@ def _host(name: str, host: HostView, view: MasterView) -> HostStatus:
     planned = 0
     if view.fleet is not None and name in view.fleet.hosts:
         planned = sum(len(c.shards) for c in view.fleet.hosts[name].clusters.values())
-    # Of a host that is down the last report may still tell of shards.
-    listed = report.clusters if report and host.state != "down" else ()
+    state = host_state(name, host.state, view.fleet)
+    # Of a host that is down or lost the last report may still tell of shards.
+    listed = report.clusters if report and state not in ("down", "lost") else ()
     clusters = tuple(_aged(c, host.report_age) for c in listed)
     ready = sum(s.state == "ready" for cluster in clusters for s in cluster.shards)
     return HostStatus(
         host=name,
-        state=host.state,
+        state=state,
+        standing=_standing(name, planned, view),
         seen=host.seen,
         version=host.version,
         weight=view.weights.get(name, 1.0),
@@ -106,6 +126,17 @@ def _host(name: str, host: HostView, view: MasterView) -> HostStatus:
         problems=report.problems if report else (),
         summary=report.summary if report else "",
     )
+
+
+def _standing(name: str, planned: int, view: MasterView) -> Standing:
+    need = view.needs.get(name)
+    away = view.fleet.away.get(name) if view.fleet is not None else None
+    if away is not None and away.state == "unfit":
+        return "unfit"
+    if need is not None and need.state == "draining":
+        granted = view.fleet.granted.values() if view.fleet is not None else ()
+        return "draining" if planned or any(g.host == name for g in granted) else "drained"
+    return "standby" if need is not None and need.standby else "eligible"
 
 
 def _aged(cluster: ClusterView, age: float) -> ClusterView:
@@ -124,37 +155,19 @@ def _aged(cluster: ClusterView, age: float) -> ClusterView:
 
 
 def _state(view: MasterView, hosts: tuple[HostStatus, ...], ready: int, count: int) -> str:
-    waiting = view.waiting_for
     if view.fleet is None:
-        return waiting or "about to plan"
-    if ready == count:
-        return f"all {count} shards ready" + (f"; {waiting}" if waiting else "")
+        return view.waiting_for or "about to plan"
     present = [h for h in hosts if h.state in ("connected", "unattended")]
     states = Counter(s.state for h in present for c in h.clusters for s in c.shards)
-    lost = {s.shard for h in hosts if h not in present for c in h.clusters for s in c.shards}
-    counts = [
-        (states["waiting"], _waiting_for(view.identify)),
-        (states["identifying"], "identifying"),
-        (states["resuming"], "resuming"),
-        (states["backoff"], "pausing before they try again"),
-        (states["held"], "held back"),
-        (states["fatal"], "rejected by Discord"),
-        (states["dialing"] + states["hello"] + states["idle"], "connecting"),
-        (states["closing"], "closing"),
-        (len(lost), "on hosts out of touch"),
-    ]
-    details = [f"{number} {words}" for number, words in counts if number]
-    unseen = count - ready - sum(number for number, _ in counts)
-    if unseen > 0:
-        details.append(f"{unseen} not running")
-    told = [f"{ready} of {count} shards ready", ", ".join(details), waiting or ""]
-    return "; ".join(words for words in told if words)
-
-
-def _waiting_for(identify: IdentifyStatus) -> str:
-    if identify.blocked is not None and identify.blocked.startswith("waiting for identify budget"):
-        return identify.blocked
-    return "waiting for their turn to identify"
+    away = {s.shard for h in hosts if h not in present for c in h.clusters for s in c.shards}
+    return state_in_words(
+        states,
+        count=count,
+        ready=ready,
+        away=len(away),
+        identify=view.identify,
+        waiting=view.waiting_for,
+    )
 
 
 def _troubles(view: MasterView) -> Iterator[Trouble]:
@@ -177,10 +190,26 @@ def _troubles(view: MasterView) -> Iterator[Trouble]:
     yield from _stopped(view.identify)
     yield from _recovery(view.fleet, reports)
     for name, host in sorted(view.hosts.items()):
-        yield from _host_troubles(name, host, view.fleet, waiting=view.waiting_for is not None)
+        sight = Absence(
+            host=name,
+            state=host_state(name, host.state, view.fleet),
+            seen=host.seen,
+            fleet=view.fleet,
+            losses=view.losses,
+            waiting=view.waiting_for is not None,
+        )
+        yield from absence_troubles(sight)
+        if host.refused_plan is not None:
+            text = f"{name} refused its plan: {host.refused_plan}"
+            yield Trouble(severity="error", text=text, host=name)
+    yield from crash_troubles(view.fleet, view.crashed)
+    for note in view.notes:
+        yield Trouble(severity="warning", text=note)
     yield from _count_notice(view)
     if view.rollout is not None:
         yield from _rollout_notice(view.rollout)
+    if view.moves is not None:
+        yield _moves_notice(view.moves)
 
 
 def _recovery(fleet: FleetPlan | None, reports: Mapping[str, HostReport]) -> Iterator[Trouble]:
@@ -207,47 +236,6 @@ def _stopped(identify: IdentifyStatus) -> Iterator[Trouble]:
             severity="error",
             text=f"shard{'s' if len(shards) > 1 else ''} {listed} held back: {why}",
             hint=_RESUME,
-        )
-
-
-def _host_troubles(
-    name: str, host: HostView, fleet: FleetPlan | None, *, waiting: bool
-) -> Iterator[Trouble]:
-    planned = bool(fleet and name in fleet.hosts and fleet.hosts[name].clusters)
-    if host.state == "silent":
-        seen = f"for {host.seen:.0f} s" if host.seen is not None else "since MASTER started"
-        yield Trouble(
-            severity="error" if planned else "warning",
-            text=f"{name} has been silent {seen}"
-            + ("; its shards stay its own" if planned else ""),
-            hint=f"on {name}: systemctl status discluster-control",
-            host=name,
-        )
-    elif host.state == "unattended" and planned:
-        yield Trouble(
-            severity="warning",
-            text=f"{name} is unattended: its CONTROL was stopped, its clusters run on",
-            hint=f"on {name}: systemctl start discluster-control",
-            host=name,
-        )
-    elif host.state == "down" and planned:
-        yield Trouble(
-            severity="warning",
-            text=f"{name} was shut down; nobody else could take its shards, they wait for it",
-            hint=f"start {name}: its shards resume where their sessions live on",
-            host=name,
-        )
-    elif host.state == "expected" and planned:
-        yield Trouble(
-            severity="warning" if waiting else "error",
-            text=f"{name} is expected, but has not connected since MASTER started; its shards stay"
-            " its own",
-            hint=f"on {name}: systemctl status discluster-control",
-            host=name,
-        )
-    if host.refused_plan is not None:
-        yield Trouble(
-            severity="error", text=f"{name} refused its plan: {host.refused_plan}", host=name
         )
 
 
@@ -280,3 +268,11 @@ def _rollout_notice(rollout: RolloutStatus) -> Iterator[Trouble]:
     else:
         text = f"rolling restart stopped, {told}: {rollout.problem}"
         yield Trouble(severity="error", text=text, hint=f"mend it, then {hint}")
+
+
+def _moves_notice(moves: MovesStatus) -> Trouble:
+    """An order that has shards to move yet."""
+    told = f"{moves.order}: {moves.moved} of {moves.total} shards moved"
+    if moves.problem is None:
+        return Trouble(severity="notice", text=told, hint="look at it: disclusterctl moves")
+    return Trouble(severity="warning", text=f"{told}; {moves.problem}", hint=moves.hint)

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What MASTER keeps on disk: the fleet's plan, its history, and the identify budget."""
+"""What MASTER keeps on disk: the fleet's plan, the operator's orders, and the identify budget."""
 
-import re
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -12,9 +10,8 @@ from discluster.files import read_if_there, write_atomically
 from discluster.master.allowances import Allowances
 from discluster.master.budget import Budget
 from discluster.master.guard import GuardMemory
+from discluster.master.orders import Orders
 from discluster.plan import FleetPlan, fleet_plan_from_yaml, fleet_plan_to_yaml
-
-_HISTORY_NAME: Final = re.compile(r"(\d+)\.yaml")
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,17 +27,15 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MasterStore:
-    """Files below ``directory``: ``fleet.yaml``, ``history/N.yaml``, ``identify.json``,
+    """Files below ``directory``: ``fleet.yaml``, ``orders.json``, ``identify.json``,
     ``checkpoints.msgpack``.
     """
 
-    def __init__(self, directory: Path, *, keep: int) -> None:
-        """``keep``: how many old plans stay in the history."""
+    def __init__(self, directory: Path) -> None:
         self._fleet = directory / "fleet.yaml"
-        self._history = directory / "history"
+        self._orders = directory / "orders.json"
         self._facts = directory / "identify.json"
         self._checkpoints = directory / "checkpoints.msgpack"
-        self._keep = keep
 
     def load(self) -> FleetPlan | None:
         """The plan in force, or None before the first.
@@ -53,12 +48,28 @@ class MasterStore:
         return None if text is None else fleet_plan_from_yaml(text, file=str(self._fleet))
 
     def save(self, fleet: FleetPlan) -> None:
-        """Stores the plan, in the history first, before any host hears of it."""
-        text = fleet_plan_to_yaml(fleet)
-        write_atomically(self._history / f"{fleet.generation:09d}.yaml", text)
-        write_atomically(self._fleet, text)
-        for path in self._old_plans()[: -self._keep]:
-            path.unlink(missing_ok=True)
+        """Stores the plan, before any host hears of it."""
+        write_atomically(self._fleet, fleet_plan_to_yaml(fleet))
+
+    def orders(self) -> Orders:
+        """What the operator ordered.
+
+        Raises:
+            StateError: the file is damaged. MASTER then must not start: it would give shards to
+                hosts that are drained.
+        """
+        text = read_if_there(self._orders)
+        try:
+            return msgspec.json.decode(text, type=Orders) if text is not None else Orders()
+        except msgspec.DecodeError as error:
+            raise StateError(
+                f"{self._orders}: cannot be read: {error}",
+                hint="restore it from a backup, or remove it: then no host is drained or removed,"
+                " and shards per cluster are those of master.yaml",
+            ) from None
+
+    def save_orders(self, orders: Orders) -> None:
+        write_atomically(self._orders, msgspec.json.encode(orders))
 
     def remembered(self) -> Remembered:
         text = read_if_there(self._facts)
@@ -89,6 +100,3 @@ class MasterStore:
     def save_checkpoints(self, data: bytes) -> None:
         """Session ids are in it: with the bot's token they let somebody else resume."""
         write_atomically(self._checkpoints, data, mode=0o600)
-
-    def _old_plans(self) -> list[Path]:
-        return sorted(p for p in self._history.glob("*.yaml") if _HISTORY_NAME.fullmatch(p.name))

@@ -96,7 +96,8 @@ def _write(results: Results, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     image, text = output / "benchmarks.svg", output / "benchmarks.md"
     image.write_text(picture(results, all_rows()))
-    text.write_text(document(results, all_rows(), picture=image.name))
+    before = text.read_text() if text.exists() else ""
+    text.write_text(document(results, all_rows(), picture=image.name, before=before))
     print(f"wrote {text} and {image}")
 
 

@@ -21,6 +21,7 @@ from discluster.messages import (
     ClusterReport,
     Halt,
     Held,
+    Lease,
     Permit,
     PermitRequest,
     cluster_to_control,
@@ -54,7 +55,7 @@ class GrantingControl:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         # What CONTROL says first: nothing keeps the cluster from dialling.
-        writer.write(encode(Halt(reason=None)) + b"\n")
+        writer.write(encode(Lease(until=None)) + b"\n" + encode(Halt(reason=None)) + b"\n")
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 message = decode(cluster_to_control, line, peer="the cluster")

@@ -61,6 +61,11 @@ class Program:
         await self._process.wait()
         raise self.failure(f"ended with {self._process.returncode}")
 
+    def say(self, line: str) -> None:
+        """To its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+
     def failure(self, what: str) -> BenchError:
         """With the end of what it logged."""
         said = self._log.read_text(errors="replace")[-_TOLD:]
@@ -69,8 +74,7 @@ class Program:
     @property
     def cpu_seconds(self) -> float:
         """User and system time of all its threads so far, those that have ended included."""
-        # What clock_getcpuclockid(3) gives: nanoseconds, where /proc/PID/stat has hundredths.
-        return time.clock_gettime((~self.pid << 3) | 2)
+        return cpu_seconds(self.pid)
 
     def memory(self) -> Memory:
         """As it is now."""
@@ -96,6 +100,12 @@ class Program:
             await self._process.wait()
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, all its threads, those that have ended included."""
+    # What clock_getcpuclockid(3) gives: nanoseconds, where /proc/PID/stat has hundredths.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
 @asynccontextmanager
 async def program(
     command: Sequence[str],
@@ -104,14 +114,17 @@ async def program(
     directory: Path,
     core: int,
     extra: Mapping[str, str],
+    obeys: bool = False,
 ) -> AsyncIterator[Program]:
-    """Runs ``command`` on ``core``; it does not outlive this context, nor this process."""
+    """Runs ``command`` on ``core``; it does not outlive this context, nor this process. ``obeys``:
+    it reads lines, see :meth:`Program.say`.
+    """
     log = directory / f"{name}.log"
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *command,
             env=environment(extra),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if obeys else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             preexec_fn=_confine(core),

@@ -12,6 +12,7 @@ from tests.bench.figures import Spread, Throughput, per_idle_shard, spread, targ
 from tests.bench.machine import Machine
 from tests.bench.results import Results
 from tests.bench.rows import SHARDS, Kind, Row
+from tests.bench.sections import master_section
 
 _TEMPLATE: Final = Path(__file__).with_name("template.md")
 _TONES: Final[Mapping[Kind, Tone]] = {
@@ -28,8 +29,10 @@ _SMOKE: Final = (
 _MET: Final = {True: "yes", False: "**no**", None: "–"}
 
 
-def document(results: Results, rows: Sequence[Row], *, picture: str) -> str:
-    """The Markdown. ``picture``: name of the picture's file, beside it."""
+def document(results: Results, rows: Sequence[Row], *, picture: str, before: str = "") -> str:
+    """The Markdown. ``picture``: name of the picture's file, beside it. ``before``: the page as it
+    was; of that the section stays that `make bench-master` wrote.
+    """
     rates = Throughput(results.samples)
     measured = [row for row in rows if row.key in rates]
     return Template(_TEMPLATE.read_text()).substitute(
@@ -48,6 +51,7 @@ def document(results: Results, rows: Sequence[Row], *, picture: str) -> str:
         guilds=idle_numbers.GUILDS_PER_SHARD,
         heartbeat=f"{idle_numbers.HEARTBEAT:g}",
         generator=_generator(results),
+        master=master_section(before),
     )
 
 

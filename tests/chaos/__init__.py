@@ -8,5 +8,6 @@ rows         one line of the table and what it promises
 observer     a row: from one quiet moment to the next
 schedule     who is killed when, from a seed. Pure
 campaigns    what is done to a fleet
+losses       hosts are lost and the network breaks, at random
 report       docs/chaos.md
 """

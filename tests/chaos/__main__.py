@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Kills processes of a fleet under load and counts what Discord sent.",
         epilog="Exit status: 0 every row keeps its promise; 1 one does not.",
     )
-    parser.add_argument("--short", action="store_true", help="a minute; written to build/chaos")
+    parser.add_argument("--short", action="store_true", help="two minutes; written to build/chaos")
     parser.add_argument(
         "--no-peers", action="store_true", help="our fleet only, not the libraries of others"
     )

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from tests.bench.processes import REPOSITORY
+from tests.chaos.losses import losses
 from tests.chaos.observer import Observer
 from tests.chaos.ours import BACK, OurFleet, our_fleet
 from tests.chaos.rows import CRASH, ORDERLY, Promise, Row
@@ -17,8 +17,6 @@ from tests.chaos.schedule import strikes
 from tests.waiting import wait_for
 
 RATE: Final = 100.0
-BROKEN_LOG: Final = REPOSITORY / "build" / "chaos" / "broken.log"
-"""What the fleet said whose row broke its promise last."""
 KILLED: Final = "a random cluster at random instants: SIGKILL"
 CONTROL_KILLED: Final = "a random CONTROL: SIGKILL"
 MASTER_KILLED: Final = "MASTER: SIGKILL"
@@ -48,6 +46,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     regroupings: int
     weights: int
+    losses: int
 
 
 LONG: Final = Extent(
@@ -63,6 +62,7 @@ LONG: Final = Extent(
     restarts=40,
     regroupings=6,
     weights=5,
+    losses=48,
 )
 LONG_IN_BATCHES: Final = msgspec.structs.replace(LONG, clusters=80, restarts=15)
 SHORT: Final = Extent(
@@ -78,6 +78,7 @@ SHORT: Final = Extent(
     restarts=4,
     regroupings=2,
     weights=1,
+    losses=4,
 )
 
 MOVES_APART: Final = 7.0
@@ -89,7 +90,7 @@ Act = Callable[[OurFleet, random.Random], Awaitable[None]]
 
 
 async def long_form(seed: int, tell: Callable[[Row], None]) -> list[Row]:
-    """Four fleets, a quarter of an hour."""
+    """Five fleets, twenty minutes."""
     plans = (
         (("alpha", "beta", "gamma"), 2, False, _killed_clusters(LONG)),
         (("alpha", "beta", "gamma"), 2, True, _killed_clusters(LONG_IN_BATCHES)),
@@ -100,15 +101,16 @@ async def long_form(seed: int, tell: Callable[[Row], None]) -> list[Row]:
     for number, (hosts, size, batches, steps) in enumerate(plans):
         fleet = _fleet(seed + number, LONG.shards, hosts, size, steps, tell, batches=batches)
         rows += await fleet
-    return rows
+    return rows + await losses(seed, LONG.losses, tell)
 
 
 async def short_form(seed: int, tell: Callable[[Row], None]) -> list[Row]:
-    """One fleet, about a minute. Its handler acknowledges in batches, so that there are events to
-    come twice.
+    """Two fleets, about two minutes. The handler of the first acknowledges in batches, so that
+    there are events to come twice.
     """
     steps = (*_killed_clusters(SHORT), *_killed_others(SHORT), *_moved(SHORT))
-    return await _fleet(seed, SHORT.shards, ("alpha", "beta"), 2, steps, tell, batches=True)
+    rows = await _fleet(seed, SHORT.shards, ("alpha", "beta"), 2, steps, tell, batches=True)
+    return rows + await losses(seed, SHORT.losses, tell)
 
 
 async def _fleet(
@@ -137,8 +139,7 @@ async def _fleet(
             tell(row)
             if row.broken:
                 # What comes after it would be judged by what it left behind.
-                BROKEN_LOG.parent.mkdir(parents=True, exist_ok=True)
-                BROKEN_LOG.write_text(await ours.fleet.diagnostics())
+                await ours.keep_log()
                 break
         return observer.rows
 

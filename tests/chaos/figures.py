@@ -7,7 +7,7 @@ is the time from the last event in one process to the first in the next.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -24,13 +24,17 @@ _NANO = 1e-9
 
 
 class ShardFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of events, and the gaps in seconds."""
+    """Counts of events, and seconds: the gaps; ``pause``, the longest time without an event;
+    ``overlap``, for how long two processes had the shard.
+    """
 
     sent: int
     lost: int
     doubled: int
     unasked: int
     gaps: tuple[float, ...]
+    pause: float = 0.0
+    overlap: float = 0.0
 
 
 class Calls(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +55,12 @@ def shard_figures(
     again: Mapping[str, Sequence[range]],
     floor: Mapping[int, int],
     since: int,
+    came: Sequence[int] = (),
 ) -> ShardFigures:
     """Of the events after ``floor`` (by guild, the last count that belongs to an earlier row), and
     of what was taken after ``since`` nanoseconds. ``taken`` is in order and goes back to the
-    beginning; ``again``: by session, the sequences that each RESUME asked for.
+    beginning; ``again``: by session, the sequences that each RESUME asked for; ``came``: when
+    the shard was authenticated at Discord, in nanoseconds of the same clock.
     """
     counted = {(guild, count) for guild, count, _ in sent if count > floor.get(guild, 0)}
     times = Counter((event.guild, event.number) for event in taken)
@@ -73,6 +79,8 @@ def shard_figures(
         doubled=doubled,
         unasked=unasked,
         gaps=tuple(_gaps(taken, since)),
+        pause=max(_pauses(taken, since), default=0.0),
+        overlap=max(_overlaps(taken, since, came), default=0.0),
     )
 
 
@@ -97,6 +105,29 @@ def _gaps(taken: Sequence[Taken], since: int) -> Iterable[float]:
             yield (after.at - before.at) * _NANO
 
 
+def _pauses(taken: Sequence[Taken], since: int) -> Iterator[float]:
+    last = since
+    for event in taken:
+        if event.at >= since:
+            yield (event.at - last) * _NANO
+            last = event.at
+
+
+def _overlaps(taken: Sequence[Taken], since: int, came: Sequence[int]) -> Iterator[float]:
+    """Who had the shard before may have it again, but not without a new connection."""
+    known: set[int] = set()
+    began = 0
+    for before, after in pairwise(taken):
+        if after.process == before.process:
+            continue
+        known.add(before.process)
+        anew = any(began < at <= after.at for at in came)
+        if after.process in known and after.at >= since and not anew:
+            yield (after.at - began) * _NANO
+        else:
+            began = after.at
+
+
 def floor_of(sent: Iterable[Sent]) -> dict[int, int]:
     """By guild, the last count."""
     floor: dict[int, int] = {}
@@ -108,6 +139,17 @@ def floor_of(sent: Iterable[Sent]) -> dict[int, int]:
 def asked_again(records: Iterable[Record]) -> dict[str, list[range]]:
     """By session (as long as a recording keeps of its id), what each RESUME asked for."""
     return {session[:32]: windows for session, windows in replays(records).items()}
+
+
+def authenticated(records: Iterable[Record], zero: int) -> dict[int, list[int]]:
+    """By shard, when each connection was authenticated, in nanoseconds of the clock that showed
+    ``zero`` when the simulator's time began.
+    """
+    found: dict[int, list[int]] = defaultdict(list)
+    for record in records:
+        if record.shard is not None and _authenticates(record):
+            found[record.shard[0]].append(zero + round(record.time / _NANO))
+    return found
 
 
 def calls(records: Iterable[Record], since: int) -> Calls:

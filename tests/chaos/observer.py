@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -16,7 +16,15 @@ from discluster.simulator.ledger import AnyRecord
 from discluster.simulator.oracles import Claims, Consumed
 from discluster.simulator.views import ShardView
 from tests.chaos import recordings
-from tests.chaos.figures import Sent, ShardFigures, asked_again, calls, floor_of, shard_figures
+from tests.chaos.figures import (
+    Sent,
+    ShardFigures,
+    asked_again,
+    authenticated,
+    calls,
+    floor_of,
+    shard_figures,
+)
 from tests.chaos.recordings import Recordings
 from tests.chaos.rows import Promise, Row
 
@@ -145,10 +153,11 @@ class Observer:
     ) -> Row:
         records = await self._simulator.ledger()
         noted = recordings.read(self._subject.recordings())
+        came = authenticated(records, await self._zero())
         found, floor = [], dict(self._floor)
         for shard in range(self._subject.shards):
             sent = await self._simulator.sent(shard)
-            found.append(self._figures(sent, noted, shard, records, since))
+            found.append(self._figures(sent, noted, shard, records, since, came))
             floor.update(floor_of(sent))
         self._floor = floor
         called = calls(records, mark)
@@ -165,6 +174,8 @@ class Observer:
             resumes=called.resumes,
             twice=called.twice,
             gaps=tuple(gap for one in found for gap in one.gaps),
+            pauses=tuple(one.pause for one in found),
+            overlap=max(one.overlap for one in found),
             verdicts=tuple(await self._verdicts(noted)) if promise.judged else (),
             seconds=seconds,
             promise=promise,
@@ -177,6 +188,7 @@ class Observer:
         shard: int,
         records: list[AnyRecord],
         since: int,
+        came: Mapping[int, Sequence[int]],
     ) -> ShardFigures:
         return shard_figures(
             sent,
@@ -185,7 +197,13 @@ class Observer:
             again=asked_again(records),
             floor=self._floor,
             since=since,
+            came=came.get(shard, ()),
         )
+
+    async def _zero(self) -> int:
+        """When the simulator's time began, in nanoseconds of CLOCK_MONOTONIC; rather too early."""
+        before = time.monotonic_ns()
+        return before - round((await self._simulator.summary()).now * 1e9)
 
     async def _verdicts(self, noted: Recordings) -> list[str]:
         """The simulator's own judgement, O-13 over all that was ever taken among it."""

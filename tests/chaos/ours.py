@@ -13,11 +13,13 @@ from tests.chaos.observer import Observer
 from tests.chaos.schedule import MOST, WITHIN
 from tests.scenario.fleet import Fleet
 from tests.scenario.loopback import LoopbackFleet
+from tests.scenario.processes import REPOSITORY
 from tests.scenario.scenarios import placed
 from tests.waiting import wait_for
 
 TITLE: Final = "Discluster"
 BATCHES: Final = "; events acknowledged in batches"
+BROKEN_LOG: Final = REPOSITORY / "build" / "chaos" / "broken.log"
 BACK: Final = 60.0
 """Seconds for shards to come back; far above what it takes."""
 SIMULATOR: Final[Mapping[str, object]] = {
@@ -45,6 +47,11 @@ class OurFleet:
 
     def recordings(self) -> tuple[Path, ...]:
         return self.fleet.recordings()
+
+    async def keep_log(self) -> None:
+        """What the fleet said whose row broke its promise."""
+        BROKEN_LOG.parent.mkdir(parents=True, exist_ok=True)
+        BROKEN_LOG.write_text(await self.fleet.diagnostics())
 
     async def clusters(self) -> dict[int, tuple[int, ...]]:
         """Cluster -> its shards, of the whole fleet."""
@@ -127,9 +134,13 @@ async def our_fleet(
     rate: float,
     seed: int,
     batches: bool,
+    heartbeat: float | None = None,
+    master: Mapping[str, object] | None = None,
+    control: Mapping[str, object] | None = None,
 ) -> AsyncIterator[tuple[OurFleet, Observer]]:
     """A fleet on loopback with all shards ready, and who makes its rows. ``batches``: its handler
-    acknowledges events in batches.
+    acknowledges events in batches. ``heartbeat``: Discord's interval, seconds. ``master``,
+    ``control``: settings of a fleet whose network will be broken.
     """
     recorder = "BatchingRecorder" if batches else "Recorder"
     fleet = LoopbackFleet(handler=f"tests.chaos.recorder:{recorder}")
@@ -139,8 +150,15 @@ async def our_fleet(
             hosts=hosts,
             max_concurrency=16,
             shards_per_cluster=shards_per_cluster,
-            simulator={**SIMULATOR, "seed": seed},
+            simulator={
+                **SIMULATOR,
+                **({} if heartbeat is None else {"heartbeat_interval": heartbeat}),
+                "seed": seed,
+            },
             recording=True,
+            master=master,
+            control=control,
+            wired=master is not None,
         )
         ours = OurFleet(fleet, shards)
         await ours.ready()

@@ -25,14 +25,18 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING = Promise(lost=None, doubles="any", identifies=None, twice=None, judged=False)
 ORDERLY = Promise()
 CRASH = Promise(doubles="replayed")
+UNHEARD = Promise(doubles="replayed", twice=None)
+"""Who is cut off from Discord, or frozen, cannot close the connection that is taken over: dead
+connections are not counted. That two processes had a shard is."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """``times``: how often ``what`` was done to ``subject``. Events: ``sent`` by Discord, of them
     ``lost``; ``doubled`` came again, of them ``unasked`` without a RESUME that asked for them.
     ``twice``: shards that were connected twice. ``gaps``: seconds from the last event in one
-    process to the first in the next, of each shard each time. ``verdicts``: what the simulator's
-    oracles say. ``seconds``: how long it took.
+    process to the first in the next, of each shard each time. ``pauses``: of each shard the longest
+    time without an event; ``overlap``: the longest time for which two processes had a shard.
+    ``verdicts``: what the simulator's oracles say. ``seconds``: how long it took.
     """
 
     subject: str
@@ -47,6 +51,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     resumes: int
     twice: int
     gaps: tuple[float, ...]
+    pauses: tuple[float, ...] = ()
+    overlap: float = 0.0
     verdicts: tuple[str, ...]
     seconds: float
     promise: Promise
@@ -78,6 +84,8 @@ def _broken(row: Row) -> Iterator[str]:
             yield f"{found} {what}"
     if promise.judged:
         yield from row.verdicts
+        if row.overlap > 0:
+            yield f"a shard was with two processes for {row.overlap:.3f} s"
         if not row.times or not row.sent:
             yield "nothing was done, or nothing was sent"
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.chaos import campaigns
+from tests.chaos import campaigns, losses
 from tests.chaos.__main__ import SEED
 from tests.chaos.ours import BATCHES
 from tests.chaos.recorder import BATCH
 from tests.chaos.report import line
 from tests.chaos.rows import Row
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(360)]
 
 Rows = Mapping[str, Row]
 
@@ -29,7 +29,7 @@ def test_every_row_was_measured_and_keeps_its_promise(rows: Rows) -> None:
     assert set(rows) == {
         *(campaigns.KILLED, campaigns.RESTARTED, campaigns.CONTROL_KILLED),
         *(campaigns.MASTER_KILLED, campaigns.HOSTS_CLUSTERS_KILLED, campaigns.HOST_KILLED),
-        *(campaigns.REGROUPED, campaigns.JOINED, campaigns.WEIGHED),
+        *(campaigns.REGROUPED, campaigns.JOINED, campaigns.WEIGHED, losses.LOST),
     }
 
 
@@ -70,3 +70,9 @@ def test_regrouped_and_moved_shards_are_resumed_and_never_run_twice(rows: Rows) 
         row = rows[what]
         assert (row.lost, row.doubled, row.identifies, row.twice) == (0, 0, 0, 0)
         assert row.resumes > 0
+
+
+def test_lost_hosts_leave_no_shard_with_two_processes(rows: Rows) -> None:
+    row = rows[losses.LOST]
+    assert row.times == campaigns.SHORT.losses
+    assert (row.lost, row.unasked, row.identifies, row.overlap) == (0, 0, 0, 0.0)

@@ -17,6 +17,7 @@ from discluster.control.mastertime import MasterTime
 from discluster.control.permits import PermitDesk
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, SessionStartLimit
+from discluster.master.events import EventLog
 from discluster.master.hosts import HostBook, HostConnection
 from discluster.master.identify import Lanes
 from discluster.master.permits import PermitOffice
@@ -193,10 +194,12 @@ class Fleet:
     async def master_starts(self) -> None:
         """From what is on its disk."""
         clock = self.stage.clock
+        events = EventLog(None, keep=100, clock=clock)
         self.discord = DiscordDesk(
             settings=MASTER,
             store=self._store,
             fetch=self.fetch,
+            events=events,
             clock=clock,
             rng=random.Random(1),
         )
@@ -209,6 +212,7 @@ class Fleet:
             interval=MASTER.identify_interval,
             discord=self.discord,
             book=self._book,
+            events=events,
             clock=clock,
         )
         self._book.expect(self._names)

@@ -25,37 +25,58 @@ CLUSTER = 3
 class ClusterProcess:
     """The cluster, its CONTROL, and where it keeps things."""
 
-    def __init__(self, scene: Scene, directory: Path, simulator: Simulator, shards: int) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        directory: Path,
+        simulator: Simulator,
+        *,
+        control: FakeControl,
+        shards: int,
+        settings: str,
+    ) -> None:
+        self.control = control
         self.shards = shards
+        self.gateway_url = simulator.gateway_url
         self.errors = b""
         self.client = SimulatorClient(simulator.control_url)
         self._scene = scene
         self._directory = directory
         self._config = directory / "cluster.yaml"
         self._process: asyncio.subprocess.Process | None = None
-        self._prepare(simulator.gateway_url)
+        self._prepare(settings)
 
-    def _prepare(self, gateway_url: str) -> None:
+    @property
+    def sessions(self) -> Path:
+        """The cluster's session file."""
+        return self._directory / "state" / "clusters" / str(CLUSTER) / "sessions"
+
+    def assignment(self, generation: int) -> Assignment:
+        """All shards."""
+        return Assignment(
+            cluster=CLUSTER,
+            generation=generation,
+            shard_count=self.shards,
+            gateway_url=self.gateway_url,
+            shards=tuple(range(self.shards)),
+        )
+
+    def _prepare(self, settings: str) -> None:
         state = self._directory / "state"
         self._config.write_text(
             f"state_directory: {state}\nruntime_directory: {self._directory}\nlog_level: debug\n"
+            + settings
         )
         (self._directory / "discluster.token").write_text(self._scene.token)
         own = state / "clusters" / str(CLUSTER)
         own.mkdir(parents=True)
-        assignment = Assignment(
-            cluster=CLUSTER,
-            generation=1,
-            shard_count=self.shards,
-            gateway_url=gateway_url,
-            shards=tuple(range(self.shards)),
-        )
-        (own / "assignment.json").write_bytes(msgspec.json.encode(Held(assignment=assignment)))
+        held = Held(assignment=self.assignment(1))
+        (own / "assignment.json").write_bytes(msgspec.json.encode(held))
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["ClusterProcess"]:
+    async def running(self, **variables: str) -> AsyncIterator["ClusterProcess"]:
         """While the process runs; it is killed at the end if it still does."""
-        environment = {"CREDENTIALS_DIRECTORY": str(self._directory)}
+        environment = {"CREDENTIALS_DIRECTORY": str(self._directory), **variables}
         async with started(
             "discluster.cluster.main",
             *("--config", self._config, str(CLUSTER)),
@@ -104,10 +125,12 @@ async def cluster(
     *,
     shards: int = 4,
     accused: frozenset[str] = frozenset(),
+    own: str = "",
     **settings: object,
 ) -> AsyncIterator[ClusterProcess]:
     """A simulated Discord and a cluster that is not started yet; no oracle but the ``accused``
-    accuses it at the end, and nothing that it wrote holds its token.
+    accuses it at the end, and nothing that it wrote holds its token. ``own``: more of the cluster's
+    settings, as YAML.
     """
     asked: dict[str, object] = {
         "tokens": (scene.token,),
@@ -119,9 +142,11 @@ async def cluster(
     }
     async with (
         Simulator(SimulatorSettings(**(asked | settings))) as simulator,  # type: ignore[arg-type]
-        FakeControl(directory / "control.sock"),
+        FakeControl(directory / "control.sock") as control,
     ):
-        made = ClusterProcess(scene, directory, simulator, shards)
+        made = ClusterProcess(
+            scene, directory, simulator, control=control, shards=shards, settings=own
+        )
         try:
             yield made
             verdicts = await made.client.judgement()

@@ -27,6 +27,7 @@ from discluster.simulator.oracles import Claims, Consumed
 from discluster.simulator.script import At, Point
 from discluster.simulator.simulator import Simulator
 from tests.faults.loop import LoopClock
+from tests.unit.cluster.controls import endless_lease
 
 HEALED_WITHIN: Final = 300.0  # simulated seconds from the end of the last fault (O-18)
 INTENTS: Final = 513  # GUILDS and GUILD_MESSAGES
@@ -105,7 +106,11 @@ class Stage:
         self.file = SessionFile(directory / "sessions")
         self.clock = LoopClock()
         self._count = shards
-        self._gate = ClusterGate(clock=self.clock, rng=random.Random(4)) if gated else None
+        self._gate = (
+            ClusterGate(lease=endless_lease(), clock=self.clock, rng=random.Random(4))
+            if gated
+            else None
+        )
         self._transport = transport
         self._gateway_url = gateway_url
         self._identity = Identity(token=Secret(token), intents=INTENTS, compression=compression)

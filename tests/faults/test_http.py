@@ -11,6 +11,7 @@ import pytest
 
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, RetryLaterError, fetch_gateway_bot
+from discluster.master.events import EventLog
 from discluster.master.store import MasterStore
 from discluster.secret import Secret
 from discluster.simulator import ledger
@@ -32,8 +33,9 @@ class Asking:
         self._token = Secret(token)
         self.desk = DiscordDesk(
             settings=settings("a"),
-            store=MasterStore(directory, keep=3),
+            store=MasterStore(directory),
             fetch=self._fetch,
+            events=EventLog(None, keep=100, clock=LoopClock()),
             clock=LoopClock(),
             rng=random.Random(1),
         )

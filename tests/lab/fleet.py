@@ -15,13 +15,14 @@ import yaml
 
 from discluster.simulator.client import SimulatorClient
 from tests.chaos import recorder
+from tests.lab.breaking import Breaking
 from tests.lab.commands import Completed, LabError, wait_until
 from tests.lab.machines import Lab, Machine
 from tests.scenario.fleet import change_settings
+from tests.scenario.masterfiles import back_up, restore, wipe
+from tests.scenario.network import DISCORD, MASTER
 
 TOKEN: Final = "lab-token"
-MASTER: Final = "master"
-DISCORD: Final = "discord"
 API_PORT: Final = 8080
 GATEWAY_PORT: Final = 8081
 CONTROL_SOCKET: Final = "/run/simulator.sock"
@@ -63,7 +64,10 @@ class LabFleet:
         self._master_settings: dict[str, Any] = {}
         self._interval = 0.0
         self._recording = False
+        self._control_settings: dict[str, object] = {}
+        self._delay = 0.0
         self._simulator: SimulatorClient | None = None
+        self.network = Breaking(lab, lambda: self.hosts)
 
     @property
     def simulator(self) -> SimulatorClient:
@@ -81,14 +85,21 @@ class LabFleet:
         shards_per_cluster: int = 4,
         simulator: Mapping[str, object] | None = None,
         recording: bool = False,
+        master: Mapping[str, object] | None = None,
+        control: Mapping[str, object] | None = None,
+        wired: bool = False,
+        delay: float = 0.0,
     ) -> None:
         """Boot all machines, enrol the hosts (name to weight) and start every service.
 
         ``simulator``: settings of the simulated Discord. By default its identify interval is half a
-        second, so that a fleet is up in seconds; MASTER's follows whatever it is.
+        second, so that a fleet is up in seconds; MASTER's follows whatever it is. ``wired`` changes
+        nothing: the network of machines can always be broken.
         """
         self.hosts = tuple(hosts)
         self._recording = recording
+        self._control_settings = dict(control or {})
+        self._delay = delay
         await asyncio.to_thread(self.lab.boot, DISCORD, MASTER, *hosts)
         settings: dict[str, Any] = {
             **WIRING,
@@ -107,6 +118,7 @@ class LabFleet:
             "shards_per_cluster": shards_per_cluster,
             "identify_interval": self._interval,
             "hosts": {name: {"weight": weight} for name, weight in hosts.items()},
+            **(master or {}),
         }
         await self._start_simulator(settings)
         await asyncio.to_thread(self._configure_master)
@@ -187,6 +199,28 @@ class LabFleet:
     async def boot(self, host: str) -> None:
         await asyncio.to_thread(self.lab[host].boot)
 
+    async def cut_power(self, host: str) -> None:
+        await asyncio.to_thread(self.lab[host].cut_power)
+
+    async def power_on(self, host: str) -> None:
+        await asyncio.to_thread(self.lab[host].boot)
+
+    async def freeze(self, host: str) -> None:
+        """As a hypervisor does it: systemd stands still as well."""
+        await asyncio.to_thread(self.lab[host].freeze)
+
+    async def thaw(self, host: str) -> None:
+        await asyncio.to_thread(self.lab[host].freeze, False)
+
+    async def back_up_master(self) -> None:
+        back_up(self._masters_files)
+
+    async def restore_master(self) -> None:
+        restore(self._masters_files)
+
+    async def wipe_master(self) -> None:
+        wipe(self._masters_files)
+
     async def kill_cluster(self, cluster: int) -> None:
         """SIGKILL of the cluster's main process."""
         await self._kill(await self._host_of(cluster), unit_of(cluster))
@@ -234,6 +268,10 @@ class LabFleet:
             self._simulator = None
         await asyncio.to_thread(self.lab.close)
 
+    @property
+    def _masters_files(self) -> Path:
+        return self.lab[MASTER].disk / "var/lib/discluster/master"
+
     async def _start_simulator(self, settings: Mapping[str, object]) -> None:
         machine = self.lab[DISCORD]
         machine.write("/etc/simulator.yaml", yaml.safe_dump(dict(settings)))
@@ -251,7 +289,13 @@ class LabFleet:
 
     async def _enrol(self, name: str) -> None:
         """What an operator does to add a machine, word for word."""
-        settings = {"identify_interval": self._interval, "reconnect_maximum": 1}
+        settings = {
+            "identify_interval": self._interval,
+            "reconnect_maximum": 1,
+            **self._control_settings,
+        }
+        if self._delay:
+            await self.network.delay(name, self._delay)
         self.lab[name].write("/etc/discluster/control.yaml", yaml.safe_dump(settings))
         if self._recording:
             source = Path(recorder.__file__).read_text()

@@ -13,6 +13,7 @@ PACKAGE_OF: Final = {
     "systemd-nspawn": "systemd-container",
     "ip": "iproute2",
     "nsenter": "util-linux",
+    "nft": "nftables",
     "git": "git",
     "dbus-daemon": "dbus-daemon",  # not for the lab: unit tests run against a private bus
 }

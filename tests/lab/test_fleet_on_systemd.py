@@ -8,8 +8,9 @@ import pytest
 from discluster.simulator.ledger import Close, Identify
 from tests.lab import deb
 from tests.lab.conftest import TIMEOUT
-from tests.lab.fleet import MASTER, TOKEN, LabFleet, unit_of
+from tests.lab.fleet import TOKEN, LabFleet, unit_of
 from tests.lab.machines import Machine
+from tests.scenario.network import MASTER
 from tests.scenario.scenarios import all_ready, last_record, no_judgement, records
 from tests.waiting import wait_for
 

@@ -8,8 +8,9 @@ import pytest
 
 from discluster.simulator.ledger import Identify
 from tests.lab.conftest import TIMEOUT
-from tests.lab.fleet import MASTER, LabFleet, unit_of
+from tests.lab.fleet import LabFleet, unit_of
 from tests.lab.machines import Machine
+from tests.scenario.network import MASTER
 from tests.scenario.scenarios import (
     all_ready,
     last_record,

@@ -10,11 +10,12 @@ import time
 from tests.lab import deb
 from tests.lab.cache import Cache, default_directory
 from tests.lab.commands import LabError
-from tests.lab.fleet import CONTROL_SOCKET, DISCORD, MASTER, LabFleet
+from tests.lab.fleet import CONTROL_SOCKET, LabFleet
 from tests.lab.machines import Lab
 from tests.lab.prerequisites import reason_to_skip
 from tests.lab.roots import package_root
 from tests.lab.runs import Run
+from tests.scenario.network import DISCORD, MASTER
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from discluster.simulator.client import SimulatorClient
+from tests.scenario.network import Network
 
 
 class Completed(Protocol):
@@ -38,10 +39,21 @@ class Fleet(Protocol):
         shards_per_cluster: int = 4,
         simulator: Mapping[str, object] | None = None,
         recording: bool = False,
+        master: Mapping[str, object] | None = None,
+        control: Mapping[str, object] | None = None,
+        wired: bool = False,
+        delay: float = 0.0,
     ) -> None:
         """Starts everything; ``hosts``: name to weight. ``recording``: the clusters' handler is
-        the one of tests.chaos.recorder.
+        the one of tests.chaos.recorder. ``master``, ``control``: settings beside the usual ones.
+        ``wired``: the scenario wants to break the network. ``delay``: seconds for which all that
+        hosts say to others, and hear, is on its way, if it is ``wired``.
         """
+        ...
+
+    @property
+    def network(self) -> Network:
+        """Of a fleet that was started with ``wired``."""
         ...
 
     async def status(self) -> dict[str, Any]:
@@ -89,6 +101,32 @@ class Fleet(Protocol):
 
     async def boot(self, host: str) -> None:
         """Switches a machine on that was shut down."""
+        ...
+
+    async def cut_power(self, host: str) -> None:
+        """Gone from one instant to the next; only in a ``wired`` fleet does nobody hear of it."""
+        ...
+
+    async def power_on(self, host: str) -> None:
+        """Undoes :meth:`cut_power`; what was on disk is still there."""
+        ...
+
+    async def freeze(self, host: str) -> None:
+        """Every process of the host stands still from now on."""
+        ...
+
+    async def thaw(self, host: str) -> None: ...
+
+    async def back_up_master(self) -> None:
+        """Copies all of MASTER's files; it is not running."""
+        ...
+
+    async def restore_master(self) -> None:
+        """MASTER's files are as they were at :meth:`back_up_master`; it is not running."""
+        ...
+
+    async def wipe_master(self) -> None:
+        """All of MASTER's files are lost but for its certificate authority; it is not running."""
         ...
 
     async def kill_cluster(self, cluster: int) -> None: ...

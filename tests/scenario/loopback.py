@@ -3,23 +3,31 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
+import random
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
 import yaml
 
+from discluster.lease import BOOT_ID_VARIABLE
 from discluster.simulator.client import SimulatorClient
 from tests.chaos import recorder
+from tests.scenario import owners
 from tests.scenario.fleet import change_settings
-from tests.scenario.processes import REPOSITORY, Finished, Service, run
+from tests.scenario.masterfiles import back_up, restore, wipe
+from tests.scenario.network import DISCORD, MASTER
+from tests.scenario.processes import REPOSITORY, Finished, Service, free_port, lives, living, run
+from tests.scenario.wires import FAR, NEAR, Wires
 from tests.waiting import wait_for
 
 TOKEN: Final = "loopback-token"
@@ -51,6 +59,14 @@ class LoopbackFleet:
         self._pace: dict[str, float] = {}
         self._recorder = handler
         self._handler: dict[str, Any] = {}
+        self._control_settings: dict[str, object] = {}
+        self._wires: Wires | None = None
+        self._boots: Counter[str] = Counter()
+
+    @property
+    def network(self) -> Wires:
+        assert self._wires is not None, "the fleet was not started with wired=True"
+        return self._wires
 
     @property
     def simulator(self) -> SimulatorClient:
@@ -68,9 +84,14 @@ class LoopbackFleet:
         shards_per_cluster: int = 4,
         simulator: Mapping[str, object] | None = None,
         recording: bool = False,
+        master: Mapping[str, object] | None = None,
+        control: Mapping[str, object] | None = None,
+        wired: bool = False,
+        delay: float = 0.0,
     ) -> None:
         """By default the simulator's identify interval is half a second, MASTER's follows it."""
         self._handler = {"handler": self._recorder} if recording else {}
+        self._control_settings = dict(control or {})
         self._credentials.mkdir(parents=True)
         (self._credentials / "discluster.token").write_text(TOKEN)
         settings: dict[str, Any] = {
@@ -81,26 +102,48 @@ class LoopbackFleet:
             **(simulator or {}),
             "tokens": [TOKEN],
             "http_port": free_port(),
+            "gateway_ports": [free_port()],
             "control": f"unix:{self.directory / 'simulator.sock'}",
         }
         interval = float(settings["identify_interval"]) * float(settings.get("time_factor", 1.0))
         if interval != DISCORDS_INTERVAL:
             self._pace = {"identify_interval": interval + MARGIN}
+        port = free_port()
         self._master_settings = {
-            "listen": f"127.0.0.1:{free_port()}",
-            "names": ["127.0.0.1"],
-            "discord_api": f"http://127.0.0.1:{settings['http_port']}/api/v10",
+            "listen": f"{NEAR}:{port}",
+            "names": [NEAR],
+            "discord_api": f"http://{NEAR}:{settings['http_port']}/api/v10",
             "shard_count": shards,
             "shards_per_cluster": shards_per_cluster,
             **self._pace,
             "hosts": {name: {"weight": weight} for name, weight in hosts.items()},
-            **self._directories("master"),
+            **(master or {}),
+            **self._directories(MASTER),
         }
+        if wired:
+            await self._wire(port, settings, delay)
         await self._start_simulator(settings)
         await self.start_master()
         for name in hosts:
             await self._enrol(name)
         self.hosts = tuple(hosts)
+
+    async def _wire(self, port: int, simulator: dict[str, Any], delay: float) -> None:
+        """Leads whoever looks for MASTER or Discord to where the network can be broken."""
+        whose = functools.partial(owners.name_of, self.directory)
+        self._wires = Wires(whose, delay=delay, rng=random.Random(simulator.get("seed", 1)))
+        simulator["advertise"] = FAR
+        self._master_settings |= {"names": [FAR], "public_url": f"https://{FAR}:{port}"}
+        await self._wires.lead_to(MASTER, port)
+        await self._wires.lead_to(DISCORD, simulator["gateway_ports"][0])
+
+    async def _witness(self, host: str) -> dict[str, object]:
+        """Where other hosts ask ``host`` for MASTER."""
+        port = free_port()
+        if self._wires is not None:
+            await self._wires.lead_to(host, port)
+        at = NEAR if self._wires is None else FAR
+        return {"witness_listen": f"{NEAR}:{port}", "witness_address": f"{at}:{port}"}
 
     async def _start_simulator(self, settings: Mapping[str, Any]) -> None:
         config = self._write("simulator", settings)
@@ -126,6 +169,8 @@ class LoopbackFleet:
             "cluster_config": str(self.directory / f"{name}-cluster.yaml"),
             **self._pace,
             "reconnect_maximum": 1,
+            **await self._witness(name),
+            **self._control_settings,
             **self._directories(name),
         }
         config = self._write(name, settings)
@@ -179,7 +224,7 @@ class LoopbackFleet:
         return (self.directory / "recordings",)
 
     async def units(self, host: str) -> dict[int, str]:
-        return {cluster: "active" for cluster, _ in self._living(host)}
+        return {cluster: "active" for cluster, _ in living(self._runtime(host))}
 
     async def diagnostics(self) -> str:
         parts = [f"=== {name}\n{service.log()}" for name, service in self._services.items()]
@@ -228,6 +273,35 @@ class LoopbackFleet:
     async def boot(self, host: str) -> None:
         await self.start_control(host)
 
+    async def cut_power(self, host: str) -> None:
+        if self._wires is not None:
+            await self._wires.unplug(host)
+        await self._services[host].kill()
+        await self.kill_clusters(host)
+        shutil.rmtree(self._runtime(host))
+        self._boots[host] += 1
+
+    async def power_on(self, host: str) -> None:
+        if self._wires is not None:
+            self._wires.forget(host)
+            await self._wires.plug(host)
+        await self.start_control(host)
+
+    async def freeze(self, host: str) -> None:
+        self._signal(host, signal.SIGSTOP)
+
+    async def thaw(self, host: str) -> None:
+        self._signal(host, signal.SIGCONT)
+
+    async def back_up_master(self) -> None:
+        back_up(self._masters_files)
+
+    async def restore_master(self) -> None:
+        restore(self._masters_files)
+
+    async def wipe_master(self) -> None:
+        wipe(self._masters_files)
+
     async def _in_touch(self, host: str) -> bool:
         if not self._services["master"].running:
             return True
@@ -238,9 +312,14 @@ class LoopbackFleet:
         os.kill(self._pid_of(cluster), signal.SIGKILL)
 
     async def kill_clusters(self, host: str) -> None:
-        for _, pid in self._living(host):
+        for _, pid in living(self._runtime(host)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def _signal(self, host: str, number: signal.Signals) -> None:
+        """CONTROL first, so that it sees nothing of what its clusters do."""
+        for pid in (self._services[host].pid, *(pid for _, pid in living(self._runtime(host)))):
+            os.kill(pid, number)
 
     async def kill_host(self, host: str) -> None:
         await self._services[host].kill()
@@ -252,19 +331,24 @@ class LoopbackFleet:
 
     async def close(self) -> None:
         """Ends every process that this fleet started."""
+        for host in self.hosts:
+            with contextlib.suppress(ProcessLookupError):
+                await self.thaw(host)
         if self._simulator is not None:
             await self._simulator.close()
         for name in reversed(self._services):
             if name != "simulator":
                 await self._services[name].stop()
-        pids = [pid for host in self.hosts for _, pid in self._living(host)]
+        pids = [pid for host in self.hosts for _, pid in living(self._runtime(host))]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         # Left alone by their CONTROL, they are nobody's children here: wait until they are gone.
-        await wait_for(lambda: not any(map(_lives, pids)), 20, what="the clusters end")
+        await wait_for(lambda: not any(map(lives, pids)), 20, what="the clusters end")
         if "simulator" in self._services:
             await self._services["simulator"].stop()
+        if self._wires is not None:
+            await self._wires.close()
         # Nobody of the fleet is left; it removes the directory.
         assert self._guardian.stdin is not None
         self._guardian.stdin.close()
@@ -275,6 +359,10 @@ class LoopbackFleet:
     @property
     def _credentials(self) -> Path:
         return self.directory / "credentials"
+
+    @property
+    def _masters_files(self) -> Path:
+        return self.directory / MASTER / "state" / "master"
 
     def _runtime(self, name: str) -> Path:
         return self.directory / name / "run"
@@ -298,38 +386,14 @@ class LoopbackFleet:
             extra={
                 "CREDENTIALS_DIRECTORY": str(self._credentials),
                 recorder.DIRECTORY: str(self.directory / "recordings"),
+                BOOT_ID_VARIABLE: f"{name}{self._boots[name]}",
             },
         )
         return self._services[name]
 
-    def _living(self, host: str) -> list[tuple[int, int]]:
-        """(cluster, process id) of the clusters that run on ``host``."""
-        found = []
-        for path in self._runtime(host).glob("cluster-*.pid"):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                pid, started = path.read_text().split()
-                if _lives(int(pid), started):
-                    found.append((int(path.stem.removeprefix("cluster-")), int(pid)))
-        return found
-
     def _pid_of(self, cluster: int) -> int:
         for host in self.hosts:
-            for number, pid in self._living(host):
+            for number, pid in living(self._runtime(host)):
                 if number == cluster:
                     return pid
         raise AssertionError(f"no host runs cluster {cluster}")
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _lives(pid: int, started: str = "") -> bool:
-    """``started``: as in the pid file, so that nobody else's process is taken for it."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return False
-    return words[0] != "Z" and started in ("", words[19])

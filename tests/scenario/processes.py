@@ -2,6 +2,7 @@
 """Our programs as processes of a test, which plays their service manager."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -56,6 +57,12 @@ class Service:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs, or ran last."""
+        assert self._process is not None, "it was never started"
+        return self._process.pid
 
     def log(self) -> str:
         """Everything that it printed."""
@@ -118,3 +125,29 @@ async def _until_ready(listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     while b"READY=1" not in await loop.sock_recv(listener, 65536):
         pass  # a status line
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def living(directory: Path) -> list[tuple[int, int]]:
+    """(Cluster, process id) of the clusters that the embedded supervisor runs there."""
+    found = []
+    for path in directory.glob("cluster-*.pid"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid, started = path.read_text().split()
+            if lives(int(pid), started):
+                found.append((int(path.stem.removeprefix("cluster-")), int(pid)))
+    return found
+
+
+def lives(pid: int, started: str = "") -> bool:
+    """``started``: as in the pid file, so that nobody else's process is taken for it."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return words[0] != "Z" and started in ("", words[19])

@@ -3,8 +3,10 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tests.bench.master import Sample
 from tests.bench.results import RAW_NAME, read
 from tests.scenario.processes import run
 
@@ -22,3 +24,14 @@ async def test_benchmark_runs_and_counts_every_event(tmp_path: Path) -> None:
     text = (tmp_path / "benchmarks.md").read_text()
     assert "Discluster, counting handler" in text
     assert (tmp_path / "benchmarks.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.timeout(180)
+async def test_benchmark_of_master_runs_every_shard_once_all_along(tmp_path: Path) -> None:
+    where = tmp_path / "master.json"
+    done = await run("tests.bench.master", "--quick", "--hosts", "50", "--json", str(where))
+    assert done.returncode == 0, done.stderr
+    (sample,) = msgspec.json.decode(where.read_bytes(), type=list[Sample])
+    assert sample.fleet.shards == 3277
+    assert min(sample.start.pushes, sample.push.pushes) >= 50
+    assert sample.fleet.lease < sample.noticed < sample.lost.seconds

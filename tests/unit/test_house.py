@@ -19,11 +19,13 @@ NOUNS = {
         "documents",
         "errors",
         "files",
+        "flowtext",
+        "lease",
         "logs",
         "messages",
         "notify",
     ),
-    *("plan", "secret", "service", "sessions", "settings", "stays"),
+    *("orders", "plan", "secret", "service", "sessions", "settings", "stays"),
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
 # The whole vocabulary of the fleet's wire stands in one place.

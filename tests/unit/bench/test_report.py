@@ -89,3 +89,10 @@ def test_unknown_row_is_refused() -> None:
 
 def test_rows_have_names_of_their_own() -> None:
     assert len({row.key for row in ROWS}) == len(ROWS)
+
+
+def test_section_of_another_benchmark_stays_in_the_page() -> None:
+    section = "<!-- master: begin -->\n## MASTER\n<!-- master: end -->"
+    text = document(results(), ROWS, picture="p.svg", before=f"# Old\n\n{section}\n")
+    assert section in text
+    assert "# Old" not in text

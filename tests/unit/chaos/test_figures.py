@@ -4,7 +4,14 @@
 import pytest
 
 from discluster.simulator.ledger import Close, Identify, InvalidSession, Ready, Record, Resume
-from tests.chaos.figures import ShardFigures, asked_again, calls, floor_of, shard_figures
+from tests.chaos.figures import (
+    ShardFigures,
+    asked_again,
+    authenticated,
+    calls,
+    floor_of,
+    shard_figures,
+)
 from tests.chaos.recordings import Taken
 
 SECOND = 1_000_000_000
@@ -33,6 +40,7 @@ def figures(
     again: tuple[range, ...] = (),
     floor: int = 0,
     since: float = 0.0,
+    came: tuple[float, ...] = (),
 ) -> ShardFigures:
     return shard_figures(
         SENT,
@@ -41,12 +49,14 @@ def figures(
         again={"s": again},
         floor={GUILD: floor},
         since=round(since * SECOND),
+        came=[round(at * SECOND) for at in came],
     )
 
 
 def test_all_events_taken_once_are_neither_lost_nor_doubled() -> None:
     found = figures(taken(1, 2, 3, 4, 5, 6))
-    assert found == ShardFigures(sent=6, lost=0, doubled=0, unasked=0, gaps=())
+    assert (found.sent, found.lost, found.doubled, found.unasked) == (6, 0, 0, 0)
+    assert (found.gaps, found.overlap) == ((), 0.0)
 
 
 @pytest.mark.parametrize("missing", [1, 3, 6])
@@ -73,6 +83,33 @@ def test_each_resume_allows_one_more_time_and_no_further() -> None:
     assert figures(events, again=(range(16, 17),)).unasked == 1
 
 
+def test_pause_is_the_longest_time_without_an_event_in_whatever_process() -> None:
+    events = [*taken(1, 2), *taken(3, start=2.1), *taken(4, 5, process=1, start=3.0)]
+    assert figures(events).pause == pytest.approx(2.0)
+    assert figures(events, since=1.1).pause == pytest.approx(1.0), "counted from there"
+    assert figures(events, since=2.5).pause == pytest.approx(0.5), "of what began before, the rest"
+    assert figures(taken(1, start=1.0)).pause == pytest.approx(1.0), "the first counts, too"
+
+
+def test_process_that_goes_on_after_another_took_over_is_an_overlap() -> None:
+    events = [*taken(1), *taken(2, 3, process=1, start=1.0), *taken(4, start=1.7)]
+    assert figures(events, came=(0.0, 0.9)).overlap == pytest.approx(0.7)
+
+
+def test_shard_that_comes_back_to_a_process_by_a_new_connection_is_no_overlap() -> None:
+    events = [*taken(1), *taken(2, 3, process=1, start=1.0), *taken(4, start=1.7)]
+    assert figures(events, came=(0.0, 0.9, 1.6)).overlap == 0.0
+
+
+def test_connections_are_dated_by_the_clock_of_whoever_asks() -> None:
+    records: list[Record] = [
+        Ready(time=0.5, shard=(0, 2), guilds=1, resume_url=""),
+        Resume(time=1.5, shard=(0, 2), accepted=False),
+        Resume(time=2.0, shard=(1, 2), accepted=True),
+    ]
+    assert authenticated(records, 10 * SECOND) == {0: [10.5 * SECOND], 1: [12 * SECOND]}
+
+
 def test_gap_is_from_the_last_event_of_a_process_to_the_first_of_the_next() -> None:
     events = [*taken(1, 2, 3), *taken(4, 5, 6, process=1, start=1.7)]
     assert figures(events).gaps == pytest.approx((1.5,))
@@ -82,7 +119,8 @@ def test_row_counts_its_own_events_and_nothing_of_the_row_before() -> None:
     # Event 2 was lost in the row before; 3 is doubled in this one.
     events = [*taken(1, 3), *taken(4, 3, 5, 6, process=1, start=2.0)]
     found = figures(events, floor=3, since=1.0)
-    assert found == ShardFigures(sent=3, lost=0, doubled=1, unasked=1, gaps=())
+    assert (found.sent, found.lost, found.doubled, found.unasked) == (3, 0, 1, 1)
+    assert found.gaps == ()
     assert floor_of(SENT) == {GUILD: 6}
 
 

@@ -7,9 +7,12 @@ from types import TracebackType
 from typing import Self
 
 from discluster.clock import SystemClock
+from discluster.cluster.lease import ClusterLease
+from discluster.lease import boottime
 from discluster.messages import (
     ClusterReport,
     Halt,
+    Lease,
     Message,
     Permit,
     PermitRequest,
@@ -25,10 +28,20 @@ def permit(shard: int, *, since: float = 0.0, life: float = 10.0) -> Permit:
     return Permit(shard=shard, since=begins, until=begins + life)
 
 
+ENDLESS = Lease(until=None)
+
+
+def endless_lease() -> ClusterLease:
+    """Of a cluster whose test is not about leases."""
+    lease = ClusterLease(boottime=boottime)
+    lease.take(ENDLESS)
+    return lease
+
+
 class FakeControl:
     """Notes what it hears; grants every permit at once while ``grants`` is set.
 
-    ``halt``: what it says to a cluster that introduces itself; None: nothing at all.
+    ``halt``, ``lease``: what it says to a cluster that introduces itself; None: nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,6 +49,7 @@ class FakeControl:
         self.heard: list[Message] = []
         self.grants = True
         self.halt: Halt | None = Halt(reason=None)
+        self.lease: Lease | None = ENDLESS
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
 
@@ -50,6 +64,10 @@ class FakeControl:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.vanish()
+
+    async def vanish(self) -> None:
+        """Its socket stays behind, as that of a process that was killed."""
         assert self._server is not None
         self._server.close()
         self.hang_up()
@@ -83,8 +101,10 @@ class FakeControl:
             while line := await reader.readline():
                 message = decode(cluster_to_control, line, peer="the cluster")
                 self.heard.append(message)
-                if introduces and self.halt is not None:
-                    self.say(self.halt)
+                if introduces:
+                    for word in (self.lease, self.halt):
+                        if word is not None:
+                            self.say(word)
                 introduces = False
                 if self.grants and isinstance(message, PermitRequest):
                     self.say(permit(message.shard))

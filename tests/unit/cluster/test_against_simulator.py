@@ -17,6 +17,7 @@ from discluster.secret import Secret
 from discluster.simulator.client import SimulatorClient
 from discluster.simulator.settings import DEFAULT_TOKEN, SimulatorSettings
 from discluster.simulator.simulator import Simulator
+from tests.unit.cluster.controls import endless_lease
 from tests.unit.gateway.fakes import FakeSessions
 from tests.unit.gateway.test_against_simulator import Impatient, PacedPermits
 from tests.waiting import wait_for
@@ -33,7 +34,7 @@ class Cluster:
         self.client = client
         self.taken: list[Event] = []
         self.handle: Callable[[Event], Awaitable[None] | None] = self.taken.append
-        self.gate = ClusterGate(clock=SystemClock(), rng=random.Random(1))
+        self.gate = ClusterGate(lease=endless_lease(), clock=SystemClock(), rng=random.Random(1))
         self.sessions = [FakeSessions() for _ in range(count)]
         self._simulator = simulator
         self._transport = transport

@@ -14,13 +14,14 @@ from discluster.cluster.gate import ClusterGate
 from discluster.messages import (
     Assignment,
     ClusterReport,
+    Lease,
     PermitDenied,
     PermitRequest,
     PermitReturned,
     PermitUsed,
     Rejected,
 )
-from tests.unit.cluster.controls import FakeControl, permit
+from tests.unit.cluster.controls import FakeControl, endless_lease, permit
 from tests.waiting import wait_for
 
 ASSIGNMENT = Assignment(
@@ -32,12 +33,14 @@ class Rig:
     def __init__(self, path: Path) -> None:
         self.control = FakeControl(path)
         self.assigned: list[Assignment] = []
+        self.leases: list[Lease] = []
         self.uptime = 0
-        self.gate = ClusterGate(clock=SystemClock(), rng=random.Random(1))
+        self.gate = ClusterGate(lease=endless_lease(), clock=SystemClock(), rng=random.Random(1))
         self.link = ControlLink(
             path=path,
             report=self._report,
             on_assignment=self.assigned.append,
+            on_lease=self.leases.append,
             gate=self.gate,
             clock=SystemClock(),
             rng=random.Random(1),
@@ -198,3 +201,11 @@ async def test_last_word_is_a_report(rig: Rig) -> None:
         before = len(control.reports)
         await rig.link.say_last()
         await wait_for(lambda: len(control.reports) > before, 5)
+
+
+async def test_lease_is_passed_on_with_each_connection(rig: Rig) -> None:
+    rig.control.lease = Lease(until=7.0, then="keep")
+    async with rig.control as control:
+        await wait_for(lambda: rig.leases == [Lease(until=7.0, then="keep")], 5)
+        control.say(Lease(until=9.0))
+        await wait_for(lambda: rig.leases[1:] == [Lease(until=9.0)], 5)

@@ -14,14 +14,17 @@ import pytest
 from discluster.clock import SystemClock
 from discluster.cluster.daemon import ClusterDaemon
 from discluster.cluster.handlers import Commands
+from discluster.cluster.lease import ClusterLease
+from discluster.cluster.stored import Stored
 from discluster.errors import CommandError, NotSentError
 from discluster.gateway import Event, Later
 from discluster.gateway.commands import UpdateVoiceState
-from discluster.messages import Assignment, Halt, Held, PermitDenied
+from discluster.lease import StoredLease, boottime, read_lease, write_lease
+from discluster.messages import Assignment, Halt, Held, Lease, PermitDenied
 from discluster.plan import Session
 from discluster.sessions import SessionFile, read_sessions
 from tests.notifier import RecordingNotifier
-from tests.unit.cluster.controls import FakeControl
+from tests.unit.cluster.controls import ENDLESS, FakeControl
 from tests.unit.gateway.fakes import FakeSocket, FakeTransport, plain_identity
 from tests.waiting import wait_for
 
@@ -87,9 +90,16 @@ class Rig:
         self.handler = handler or Handler()
         self.notifier = RecordingNotifier(0.02)
         self.stop = asyncio.Event()
+        self.asleep = 0.0
+        self.looks = 0
+        self.store_lease(ENDLESS)
         self.daemon = ClusterDaemon(
             cluster=3,
-            directory=directory,
+            stored=Stored(
+                assignment=directory / "assignment.json",
+                lease=self._look,
+            ),
+            lease=ClusterLease(boottime=self.boottime),
             control_socket=directory / "control.sock",
             identity=plain_identity(),
             handler=self.handler,
@@ -114,6 +124,18 @@ class Rig:
             self.stop.set()
             async with asyncio.timeout(10):
                 await task
+
+    def boottime(self) -> float:
+        """``asleep``: seconds for which the machine slept since."""
+        return boottime() + self.asleep
+
+    def _look(self) -> Lease | None:
+        self.looks += 1
+        return read_lease(self.directory / "lease.json", boot_id="boot")
+
+    def store_lease(self, lease: Lease) -> None:
+        stored = StoredLease(boot_id="boot", until=lease.until, then=lease.then)
+        write_lease(self.directory / "lease.json", stored)
 
     def store(self, held: Held) -> None:
         (self.directory / "assignment.json").write_bytes(msgspec.json.encode(held))
@@ -170,6 +192,16 @@ async def test_assigned_shard_identifies_with_a_permit_and_is_reported_ready(rig
             5,
         )
         assert rig.handler.events[0].type == "READY"
+
+
+async def test_report_tells_what_the_process_uses(rig: Rig) -> None:
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.reports, 5)
+        told = control.reports[-1]
+        assert told.memory is not None
+        assert told.memory > 1 << 20
+        assert told.cpu_seconds is not None
+        assert told.cpu_seconds > 0
 
 
 async def test_shard_that_is_taken_away_is_closed_resumable_before_it_leaves_the_report(

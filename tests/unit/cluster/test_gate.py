@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from discluster.cluster.gate import ClusterGate
+from discluster.cluster.lease import ClusterLease
 from discluster.gateway import Shard
-from discluster.messages import Clearance, ClearanceCase, Halt, Message
+from discluster.messages import Clearance, ClearanceCase, Halt, Lease, Message
 from tests.clock import ManualClock, settle
+from tests.unit.cluster.controls import endless_lease
 from tests.unit.gateway.fakes import (
     GATEWAY,
     FakePermits,
@@ -32,7 +34,8 @@ class Cluster:
         self.clock = ManualClock()
         self.transport = FakeTransport(self.clock)
         self.permits = FakePermits()
-        self.gate = ClusterGate(clock=self.clock, rng=random.Random(1))
+        self.lease = endless_lease()
+        self.gate = ClusterGate(lease=self.lease, clock=self.clock, rng=random.Random(1))
         self.to_control: list[Message] = []
         self.shards = [self._shard(number, shards) for number in range(shards)]
         self.connection: dict[int, FakeSocket] = {}
@@ -318,9 +321,38 @@ async def test_held_shard_shows_that_it_is_alive_and_can_be_stopped() -> None:
         assert cluster.shards[1].view().state == "idle"
 
 
+async def test_shard_that_lost_its_connection_waits_for_a_lease_and_then_resumes_at_once() -> None:
+    async with Cluster.of(2) as cluster:
+        cluster.lease.take(Lease(until=1.0))
+        cluster.connection[0].end(4000)
+        await cluster.clock.advance(30.0)
+        assert cluster.in_state("held") == [0]
+        assert cluster.in_state("ready") == [1], "what is connected, its daemon closes"
+        assert "the lease ended: CONTROL is away" in str(cluster.shards[0].view().problem)
+        assert len(cluster.transport.sockets) == 2
+        cluster.lease.take(Lease(until=None))
+        cluster.gate.renewed()
+        await settle()
+        assert len(cluster.transport.sockets) == 3
+
+
+async def test_obstacle_tells_a_lost_control_from_a_lost_master() -> None:
+    gate = ClusterGate(lease=endless_lease(), clock=ManualClock(), rng=random.Random(1))
+    assert gate.unleased is None
+    gate = ClusterGate(
+        lease=ClusterLease(boottime=lambda: 5.0), clock=ManualClock(), rng=random.Random(1)
+    )
+    assert gate.unleased == "no lease yet: CONTROL is away; the sessions are kept"
+    gate.control_connected(lambda message: None)
+    assert "out of touch with MASTER" in str(gate.unleased)
+    gate.control_away()
+    assert "CONTROL is away" in str(gate.obstacle(3))
+    assert not gate.may_run()
+
+
 async def test_first_word_is_waited_for_but_not_for_ever() -> None:
     clock = ManualClock()
-    gate = ClusterGate(clock=clock, rng=random.Random(1))
+    gate = ClusterGate(lease=endless_lease(), clock=clock, rng=random.Random(1))
     waiting = asyncio.create_task(gate.informed(2.0))
     await clock.advance(1.9)
     assert not waiting.done()

@@ -44,6 +44,26 @@ def test_changed_gateway_closes_nothing_but_a_changed_count_does() -> None:
     assert decide(assignment(5), {5: Running(4, URL)}).open == ()
 
 
+def test_without_a_lease_all_are_closed_and_none_is_opened() -> None:
+    running = {5: Running(8, URL), 6: Running(8, URL, "closing"), 7: Running(8, URL)}
+    assert decide(assignment(4, 5, 6), running, unleased="the lease ended: x") == Decision(
+        close=(5, 7), sentence="closing shards 5, 7: the lease ended: x"
+    )
+    assert decide(assignment(4), {}, unleased="no lease yet: x") == Decision(
+        sentence="no shard runs: no lease yet: x"
+    )
+    assert decide(assignment(4, 5), {}).open == (4, 5), "and all come back with one"
+
+
+def test_rejected_shard_stays_without_a_lease_so_that_discord_is_not_asked_again() -> None:
+    over = {5: Running(8, URL, "over")}
+    assert decide(assignment(5), over, unleased="no lease").close == ()
+    assert decide(assignment(5), over) == Decision(
+        sentence="nothing to do: 1 shards run assignment 4"
+    )
+    assert decide(assignment(), over).close == (5,)
+
+
 @given(
     wanted=st.sets(st.integers(0, 7)),
     running=st.dictionaries(
@@ -52,7 +72,7 @@ def test_changed_gateway_closes_nothing_but_a_changed_count_does() -> None:
             Running,
             st.sampled_from([4, 8]),
             st.just(URL),
-            st.sampled_from(["open", "closing"]),
+            st.sampled_from(["open", "closing", "over"]),
         ),
     ),
 )
@@ -64,10 +84,11 @@ def test_steps_lead_to_the_assignment(wanted: set[int], running: dict[int, Runni
         for shard in decision.open:
             now[shard] = Running(8, URL)
         for shard in decision.close:
-            assert now[shard].state == "open"
+            assert now[shard].state != "closing"
             now[shard] = Running(now[shard].shard_count, URL, "closing")
-        now = {shard: state for shard, state in now.items() if state.state == "open"}
-    assert now == {shard: Running(8, URL) for shard in wanted}
+        now = {shard: state for shard, state in now.items() if state.state != "closing"}
+    assert now.keys() == wanted
+    assert all(state.shard_count == 8 for state in now.values())
 
 
 def test_shard_without_growth_for_longer_than_the_limit_is_stalled() -> None:

@@ -113,7 +113,12 @@ class SmallMaster:
 
 
 def joined_identity(
-    directory: Path, authority: Authority, *, now: datetime.datetime = NOW, url: str = "https://m"
+    directory: Path,
+    authority: Authority,
+    *,
+    host: str = "alpha",
+    now: datetime.datetime = NOW,
+    url: str = "https://m",
 ) -> Identity:
     """What ``join`` leaves behind, with a certificate made at ``now``."""
     directory.mkdir(parents=True)
@@ -121,7 +126,7 @@ def joined_identity(
     name = x509.Name([])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     pem = csr.public_bytes(serialization.Encoding.PEM).decode()
-    (directory / "host.crt").write_text(authority.sign_host(pem, "alpha", now=now))
+    (directory / "host.crt").write_text(authority.sign_host(pem, host, now=now))
     (directory / "ca.crt").write_text(authority.certificate)
     (directory / "joined.json").write_text(f'{{"master": "{url}"}}')
     (directory / "host.key").write_bytes(

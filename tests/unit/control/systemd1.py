@@ -52,6 +52,8 @@ class Unit:
     result: str = "success"
     pid: int = 0
     restarts: int = 0
+    cpu: int = 2**64 - 1  # nanoseconds; what systemd says where it does not know
+    memory: int = 2**64 - 1
 
 
 class Systemd1:
@@ -170,6 +172,8 @@ class Systemd1:
             "MainPID": Variant("u", unit.pid),
             "NRestarts": Variant("u", unit.restarts),
             "Result": Variant("s", unit.result),
+            "CPUUsageNSec": Variant("t", unit.cpu),
+            "MemoryCurrent": Variant("t", unit.memory),
         }
         return values[message.body[1]]
 

@@ -4,8 +4,9 @@
 import asyncio
 import os
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,13 +14,18 @@ import pytest
 
 from discluster.clock import SystemClock
 from discluster.console import HostStatus, control_to_operator
+from discluster.control.addresses import Endpoint
 from discluster.control.clusters import ClusterHub, allowed_users
 from discluster.control.daemon import ControlDaemon
+from discluster.control.lease import NO_LEASE
 from discluster.control.link import MasterLink
 from discluster.control.permits import PermitDesk
 from discluster.control.store import ControlStore
-from discluster.control.supervisor import UnitView
+from discluster.control.supervisor import UnitView, Usage
+from discluster.control.witness import Witness
 from discluster.errors import StateError, SupervisorError, UnavailableError
+from discluster.lease import boottime, holds, read_lease
+from discluster.master.authority import Authority
 from discluster.messages import (
     AllowanceReport,
     Assignment,
@@ -29,8 +35,10 @@ from discluster.messages import (
     Goodbye,
     GoodbyeSeen,
     Halt,
+    Held,
     Hello,
     HostReport,
+    Lease,
     Message,
     Permit,
     PermitRequest,
@@ -45,7 +53,8 @@ from discluster.messages import (
 )
 from discluster.plan import ClusterPlan, HostPlan, IdentifySlots, digest, host_plan_to_yaml
 from tests.notifier import RecordingNotifier
-from tests.unit.control.masters import WELCOME, Conversation, SmallMaster, joined_identity
+from tests.unit.control.leases import BOOT, leasing
+from tests.unit.control.masters import NOW, WELCOME, Conversation, SmallMaster, joined_identity
 from tests.unit.control.purses import full_purse
 from tests.waiting import wait_for
 
@@ -119,11 +128,13 @@ class Host:
         self.clock = SystemClock()
         self.store = ControlStore(own=directory / "control", clusters=directory / "clusters")
         self.permits = PermitDesk(clock=self.clock, interval=0.2, purse=full_purse(self.clock))
+        self.leasing = leasing(directory)
         self.daemon = ControlDaemon(
             host="alpha",
             store=self.store,
             supervisor=self.supervisor,
             permits=self.permits,
+            leasing=self.leasing,
             clock=self.clock,
             notifier=self.notifier,
             checkpoint_interval=0.05,
@@ -150,6 +161,7 @@ class Host:
             on_connected=self.daemon.master_connected,
             on_lost=self.daemon.master_lost,
             on_message=self.daemon.master_said,
+            contact=self.leasing,
             clock=self.clock,
             rng=random.Random(1),
             connect_timeout=5,
@@ -157,8 +169,11 @@ class Host:
         )
 
     @asynccontextmanager
-    async def running(self, link: MasterLink | None = None) -> AsyncIterator["Host"]:
-        task = asyncio.create_task(self.daemon.run(hub=self._hub(), link=link, stop=self.stop))
+    async def running(
+        self, link: MasterLink | None = None, *, witness: Witness | None = None
+    ) -> AsyncIterator["Host"]:
+        body = self.daemon.run(hub=self._hub(), link=link, stop=self.stop, witness=witness)
+        task = asyncio.create_task(body)
         await wait_for(lambda: "READY" in self.notifier.told or task.done(), 5)
         try:
             yield self
@@ -192,7 +207,13 @@ class Cluster:
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
 
-    def report(self, generation: int, *shards: int, latency: float | None = None) -> None:
+    def report(
+        self,
+        generation: int,
+        *shards: int,
+        latency: float | None = None,
+        problem: str | None = None,
+    ) -> None:
         self.say(
             ClusterReport(
                 cluster=self.cluster,
@@ -201,6 +222,7 @@ class Cluster:
                 uptime=1,
                 handler="",
                 shards=tuple(ShardView(shard=s, state="ready", latency=latency) for s in shards),
+                problem=problem,
             )
         )
 
@@ -208,12 +230,29 @@ class Cluster:
         self._writer.write(encode(message) + b"\n")
 
     async def hear(self) -> Message:
-        """The next message but the word that all is well."""
+        """The next message but a lease, and the word that all is well."""
         while (message := await self.hear_any()) == Halt(reason=None):
             pass
         return message
 
     async def hear_any(self) -> Message:
+        """The next message but a lease."""
+        while isinstance(message := await self._hear(), Lease):
+            pass
+        return message
+
+    async def hear_lease(self) -> Lease:
+        """The next lease."""
+        while not isinstance(message := await self._hear(), Lease):
+            pass
+        return message
+
+    async def hear_any_but_halts(self) -> Message:
+        while isinstance(message := await self._hear(), Halt):
+            pass
+        return message
+
+    async def _hear(self) -> Message:
         message: Message = decode(control_to_cluster, await self._line(), peer="CONTROL")
         return message
 
@@ -417,6 +456,18 @@ async def test_report_that_changes_nothing_costs_no_look_at_the_units(host: Host
         assert host.daemon.report().clusters[0].shards[0].latency == 0.029
 
 
+async def test_report_tells_what_a_cluster_uses_and_why_it_runs_no_shard(host: Host) -> None:
+    async with host.running(), Cluster(host, 3) as three:
+        host.push(plan(c3=(0,)))
+        await host.says("nothing to do")
+        usage = Usage(at=host.clock.monotonic(), cpu_seconds=1.0, memory=9 << 20)
+        host.supervisor.running[3] = UnitView(state="active", usage=usage)
+        host.supervisor.changed()
+        three.report(1, problem="no lease yet")
+        await wait_for(lambda: host.daemon.report().clusters[0].memory == 9 << 20, 5)
+        await wait_for(lambda: host.daemon.report().clusters[0].problem == "no lease yet", 5)
+
+
 async def test_permit_of_a_cluster_that_vanishes_counts_as_used(host: Host, tmp_path: Path) -> None:
     heard: list[object] = []
     master = SmallMaster(tmp_path / "master")
@@ -462,7 +513,7 @@ async def test_operator_on_the_machine_gets_its_view(host: Host) -> None:
     assert isinstance(status, HostStatus)
     assert (status.host, status.state, status.plan_generation) == ("alpha", "local", 5)
     assert status.shards_planned == 2
-    assert status.master == "this machine has not joined a fleet"
+    assert status.master.startswith("this machine has not joined a fleet; not in touch")
 
 
 async def test_old_cluster_is_forgotten_after_its_sessions_are(host: Host, tmp_path: Path) -> None:
@@ -546,3 +597,191 @@ async def test_cluster_that_asks_for_clearance_gets_it_from_its_control(host: Ho
         three.report(1, 0, 1)
         three.say(ClearanceCase(shard=1, state="asks"))
         assert await three.hear() == Clearance(shard=1)
+
+
+# --- the lease ---
+
+
+class ScriptedMaster:
+    """Welcomes, and sends ``plan`` when :attr:`may_plan` is set; answers goodbyes."""
+
+    def __init__(self, directory: Path, new: HostPlan) -> None:
+        self.small = SmallMaster(directory / "master")
+        self.small.script = self._script
+        self.heard: list[object] = []
+        self.may_plan = asyncio.Event()
+        self.may_plan.set()
+        self._text = host_plan_to_yaml(new)
+        self._plan = new
+
+    async def _script(self, conversation: Conversation) -> None:
+        self.heard.append(await conversation.hear())
+        await conversation.say(WELCOME)
+        await self.may_plan.wait()
+        await conversation.say(
+            PlanPush(generation=self._plan.generation, sha256=digest(self._text), text=self._text)
+        )
+        while not isinstance(self.heard[-1], Goodbye):
+            self.heard.append(await conversation.hear())
+        await conversation.say(GoodbyeSeen())
+        await conversation.socket.receive()
+
+
+async def test_units_are_started_without_a_lease_and_told_that_there_is_none(host: Host) -> None:
+    """A unit that waits is harmless, and what is up already opens its shards the sooner."""
+    async with host.running(), Cluster(host, 3) as three:
+        host.push(plan(c3=(0, 1)))
+        await host.says("nothing to do: cluster 3 run")
+        three.report(0)
+        assert isinstance(await three._hear(), Assignment)
+        assert await three._hear() == NO_LEASE
+    assert host.supervisor.calls == [("start", 3)]
+
+
+async def test_ended_lease_comes_again_after_the_assignments_of_masters_plan(
+    host: Host, tmp_path: Path
+) -> None:
+    """What others may run by now is taken from a cluster before it may run anything again."""
+    async with host.running():
+        host.push(plan(4, c3=(0, 1)))
+        await host.says("nothing to do")
+    again, master = Host(tmp_path), ScriptedMaster(tmp_path, plan(5, c3=(0,)))
+    master.may_plan.clear()
+    again.supervisor.running = {3: UnitView(state="active")}
+    async with (
+        master.small.serve(),
+        again.running(again.link_to(master.small)),
+        Cluster(again, 3) as three,
+    ):
+        three.report(1, 0, 1)
+        assert await three._hear() == NO_LEASE
+        await wait_for(lambda: again.daemon.status().master.startswith("connected"), 5)
+        assert again.daemon.status().master == (
+            "connected, but the clusters wait until MASTER's plan is carried out here"
+        )
+        assert again.leasing.lease == NO_LEASE, "MASTER answers, but its plan is not here"
+        master.may_plan.set()
+        narrowed = await three.hear_any_but_halts()
+        assert isinstance(narrowed, Assignment)
+        assert narrowed.shards == (0,)
+        lease = await three.hear_any_but_halts()
+        assert isinstance(lease, Lease)
+        assert lease == again.leasing.lease
+        assert read_lease(tmp_path / "lease.json", boot_id=BOOT) == lease
+        assert lease.until is not None
+        assert 0 < lease.until - boottime() <= WELCOME.lease
+        assert again.daemon.status().master == "connected"
+
+
+async def test_ended_lease_waits_for_a_cluster_that_a_pass_leaves_for_the_next(
+    host: Host, tmp_path: Path
+) -> None:
+    """One pass settles what the cluster released before; only the next takes more from it."""
+    assignment = Assignment(
+        cluster=3,
+        generation=1,
+        shard_count=8,
+        gateway_url="wss://gateway.example",
+        shards=(0, 2),
+    )
+    host.store.save_plan(host_plan_to_yaml(plan(4, c3=(0, 2))))
+    host.store.save_held(Held(assignment=assignment, leaving=(1,)))
+    host.supervisor.running = {3: UnitView(state="active")}
+    master = ScriptedMaster(tmp_path, plan(5, c3=(2,)))
+    master.may_plan.clear()
+    async with (
+        master.small.serve(),
+        host.running(host.link_to(master.small)),
+        Cluster(host, 3) as three,
+    ):
+        three.report(1, 0, 1, 2)
+        assert await three._hear() == NO_LEASE
+        await wait_for(lambda: host.daemon.status().master.startswith("connected"), 5)
+        host.supervisor.listing.clear()
+        asked = host.supervisor.asked
+        three.report(1, 0, 2)
+        master.may_plan.set()
+        await wait_for(lambda: host.supervisor.asked > asked, 5)
+        await wait_for(lambda: host.daemon.report().plan_generation == 5, 5)
+        host.supervisor.listing.set()
+        narrowed = await three.hear_any_but_halts()
+        assert isinstance(narrowed, Assignment)
+        assert narrowed.shards == (2,)
+        assert isinstance(await three.hear_any_but_halts(), Lease)
+
+
+async def test_acknowledged_goodbye_leaves_a_lease_without_end(host: Host, tmp_path: Path) -> None:
+    master = ScriptedMaster(tmp_path, plan(5, c3=(0,)))
+    three = Cluster(host, 3)
+    async with master.small.serve(), AsyncExitStack() as stack:
+        async with host.running(host.link_to(master.small)):
+            await stack.enter_async_context(three)
+            three.report(0)
+            while not holds(await three.hear_lease(), boottime()):
+                pass
+        assert await three.hear_lease() == Lease(until=None)
+    assert read_lease(tmp_path / "lease.json", boot_id=BOOT) == Lease(until=None)
+
+
+async def test_goodbye_that_nobody_acknowledges_leaves_the_lease_as_it_is(
+    host: Host, tmp_path: Path
+) -> None:
+    master = ScriptedMaster(tmp_path, plan(5, c3=(0,)))
+    async with host.running(host.link_to(master.small)):
+        async with master.small.serve():
+            await wait_for(lambda: holds(host.leasing.lease, boottime()), 5)
+        await wait_for(lambda: host.daemon._link is None or not host.daemon._link.connected, 5)
+        lease = host.leasing.lease
+    assert lease.until is not None
+    assert read_lease(tmp_path / "lease.json", boot_id=BOOT) == lease
+
+
+async def test_master_is_told_the_witness_and_the_panel(host: Host) -> None:
+    identity = joined_identity(host.directory / "w", Authority(host.directory / "ca", now=NOW))
+    witness = Witness(
+        listen=Endpoint(host="127.0.0.1", port=0),
+        announced=None,
+        ssl_context=lambda: identity.witness_context("alpha", now=host.clock.wall()),
+        answer=host.leasing.answer,
+        on_change=host.daemon.changed,
+        clock=host.clock,
+    )
+    async with host.running(witness=witness):
+        host.push(msgspec.structs.replace(plan(c3=(0,)), witnesses={"beta": "192.0.2.2:7444"}))
+        report = host.daemon.report()
+        assert report.panel == ("beta",)
+        assert report.witness is not None
+        assert report.witness.startswith("127.0.0.1:")
+    assert host.daemon.report().witness is None
+
+
+async def test_witness_that_cannot_listen_is_a_problem_and_not_the_end(host: Host) -> None:
+    witness = Witness(
+        listen=Endpoint(host="192.0.2.77", port=7444),
+        announced=None,
+        ssl_context=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+        answer=host.leasing.answer,
+        on_change=host.daemon.changed,
+        clock=host.clock,
+    )
+    async with host.running(witness=witness):
+        host.push(plan(c3=(0,)))
+        await host.says("nothing to do")
+        (problem,) = host.daemon.report().problems
+        assert "witness_listen 192.0.2.77:7444 cannot be used" in problem
+
+
+async def test_report_that_changes_nothing_is_not_sent_on_at_once(host: Host) -> None:
+    async with host.running(), Cluster(host, 3) as three:
+        host.push(plan(c3=(0,)))
+        await host.says("nothing to do")
+        three.report(1, 0)
+        await wait_for(lambda: 3 in host.daemon._reports, 5)
+        due = host.daemon._report_due
+        await wait_for(lambda: not due.is_set(), 5)
+        three.report(1, 0, latency=0.1)
+        await wait_for(lambda: host.daemon._reports[3].shards[0].latency == 0.1, 5)
+        assert not due.is_set()
+        three.report(2, 0)
+        await wait_for(lambda: host.daemon._reports[3].generation == 2, 5)
+        await wait_for(due.is_set, 5)

@@ -126,7 +126,10 @@ async def test_supervisor_that_cannot_be_asked_does_not_hinder_the_stop() -> Non
     farewell = Farewell(LostSupervisor())
     await farewell.begin()
     assert not farewell.leaving
-    assert await farewell.take_leave(None) == "MASTER is away; the clusters run on"
+    assert (
+        await farewell.take_leave(None)
+        == "MASTER is away; the clusters run on until their lease ends"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import WSMsgType
 
 from discluster.clock import SystemClock
 from discluster.control.identity import Identity
 from discluster.control.link import MasterLink
 from discluster.control.mastertime import MasterTime
-from discluster.errors import ConfigurationError
+from discluster.errors import ConfigurationError, StateError
+from discluster.lease import boottime
 from discluster.master.authority import Authority
 from discluster.messages import (
     PROTOCOL,
@@ -32,6 +34,7 @@ from discluster.messages import (
     Rejected,
 )
 from tests.clock import ManualClock
+from tests.unit.control.leases import Contacts
 from tests.unit.control.masters import NOW, WELCOME, Conversation, SmallMaster, joined_identity
 from tests.waiting import wait_for
 
@@ -51,6 +54,7 @@ class Control:
     ) -> None:
         self.messages: list[MasterToControl] = []
         self.connected = self.lost = 0
+        self.contacts = Contacts()
         self.link = MasterLink(
             url=url,
             ssl_context=lambda: identity.ssl_context("alpha", now=NOW.timestamp()),
@@ -60,6 +64,7 @@ class Control:
             on_connected=self._connected,
             on_lost=self._lost,
             on_message=self.messages.append,
+            contact=self.contacts,
             clock=clock or SystemClock(),
             rng=random.Random(1),
             connect_timeout=connect_timeout,
@@ -263,6 +268,20 @@ async def test_rejection_is_told_in_masters_words(master: SmallMaster, identity:
         assert control.connected == 0
 
 
+@pytest.mark.parametrize(("code", "taken"), [("protocol", False), ("removed", True)])
+async def test_hello_that_another_version_refuses_was_not_taken(
+    master: SmallMaster, identity: Identity, code: str, taken: bool
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(Rejected(code=code, reason="no"))
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("MASTER refused this machine: no")
+        assert ("not taken" in control.contacts.told) is not taken
+
+
 async def test_later_rejection_is_told_too(master: SmallMaster, identity: Identity) -> None:
     async def script(conversation: Conversation) -> None:
         await conversation.hear()
@@ -350,3 +369,146 @@ async def test_goodbye_to_a_deaf_master_is_not_waited_for_long(
     async with master.serve(), Control(lambda: master.url, identity).running() as control:
         await control.says("connected")
         assert await control.link.say_goodbye(0.1) is False
+
+
+# --- who hears whom ---
+
+
+class OneWay:
+    """A network between CONTROL and MASTER that loses one direction when told to."""
+
+    def __init__(self, master_url: str) -> None:
+        self._port = int(master_url.rpartition(":")[2])
+        self.lose: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.url = ""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["OneWay"]:
+        server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        self.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        ways = (("to master", reader, far_writer), ("to control", far_reader, writer))
+        self._tasks |= {asyncio.create_task(self._pass_on(*way)) for way in ways}
+
+    async def _pass_on(
+        self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while data := await reader.read(65_536):
+                if way not in self.lose:
+                    writer.write(data)
+        finally:
+            writer.close()
+
+
+async def pinging(conversation: Conversation) -> None:
+    """A MASTER that asks and answers every twentieth of a second."""
+    await conversation.hear()
+    await conversation.say(msgspec.structs.replace(WELCOME, ping_interval=0.05, lease=0.6))
+
+    async def ask() -> None:
+        for number in range(10_000):
+            await conversation.say(Ping(number=number))
+            await asyncio.sleep(0.05)
+
+    asking = asyncio.create_task(ask())
+    try:
+        while True:
+            await conversation.hear()
+    finally:
+        asking.cancel()
+
+
+async def test_answers_prove_when_master_heard_us(master: SmallMaster, identity: Identity) -> None:
+    began = boottime()
+    master.script = pinging
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await wait_for(lambda: control.contacts.told.count("confirmed") >= 3, 5)
+        contacts = control.contacts
+    assert contacts.told[:3] == ["greeting", "heard", "welcomed"], "before the hello is sent"
+    assert contacts.length == 0.6
+    assert contacts.sent == sorted(contacts.sent)
+    assert began < contacts.sent[0]
+    assert contacts.sent[-1] < boottime()
+
+
+async def test_one_way_cut_to_master_is_heard_but_proves_nothing(
+    master: SmallMaster, identity: Identity
+) -> None:
+    """MASTER is heard all the time; it hears nothing, and will give our shards away."""
+    master.script = pinging
+    async with (
+        master.serve(),
+        OneWay(master.url).running() as network,
+        Control(lambda: network.url, identity).running() as control,
+    ):
+        contacts = control.contacts
+        await wait_for(lambda: "confirmed" in contacts.told, 5)
+        network.lose.add("to master")
+        cut = boottime()
+        await wait_for(lambda: contacts.told[-8:] == ["heard"] * 8, 5)
+        assert max(contacts.sent) < cut
+        await control.says("MASTER has answered nothing for")
+        assert max(contacts.sent) < cut
+
+
+async def test_one_way_cut_from_master_proves_nothing_either(
+    master: SmallMaster, identity: Identity
+) -> None:
+    master.script = pinging
+    async with (
+        master.serve(),
+        OneWay(master.url).running() as network,
+        Control(lambda: network.url, identity).running() as control,
+    ):
+        await wait_for(lambda: "confirmed" in control.contacts.told, 5)
+        network.lose.add("to control")
+        cut = boottime()
+        await control.says("MASTER has been silent for")
+        assert max(control.contacts.sent) < cut
+
+
+async def test_pong_to_no_ping_of_this_connection_confirms_nothing(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        await conversation.say(Pong(number=99, now=WELCOME.now))
+        await conversation.say(PERMIT)
+        await asyncio.get_running_loop().create_future()
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await wait_for(lambda: control.messages, 5)
+        assert "confirmed" not in control.contacts.told
+
+
+async def test_hello_that_must_not_be_sent_is_not(master: SmallMaster, identity: Identity) -> None:
+    control = Control(lambda: master.url, identity)
+
+    def refuse() -> None:
+        raise StateError("lease.json: cannot be written")
+
+    control.contacts.greeting = refuse  # type: ignore[method-assign]
+    heard: list[object] = []
+
+    async def script(conversation: Conversation) -> None:
+        received = await conversation.socket.receive(timeout=5)
+        heard.append(received.data if received.type is WSMsgType.BINARY else None)
+
+    master.script = script
+    async with master.serve(), control.running():
+        await control.says("lease.json: cannot be written")
+        await wait_for(lambda: heard, 5)
+    assert set(heard) == {None}

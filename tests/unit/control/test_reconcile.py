@@ -12,6 +12,7 @@ from discluster.control.reconcile import (
     Start,
     Stop,
     decide,
+    obeys,
 )
 from discluster.control.reports import build_report
 from discluster.control.supervisor import UnitView
@@ -280,7 +281,7 @@ def test_report_holds_what_the_plan_took_until_no_record_names_it() -> None:
     record = held(3, 0, 1, entered={0: 4, 1: 4})
     stay = Stay(entered=4, session=session("a", 5))
     seen = see({3: "failed"}, (record,), stays={3: {(1, 8): stay}})
-    kept: Any = {"troubles": {}, "host_trouble": None, "sentence": "s", "observed": seen}
+    kept: Any = {"troubles": {}, "sentence": "s", "observed": seen}
     taken = build_report(plan=plan(c3=(0,)), **kept)
     assert taken.holding == (1,)
     assert taken.released == {}
@@ -301,7 +302,7 @@ def test_report_tells_of_troubles_and_failures() -> None:
         plan=plan(c3=(0,)),
         observed=seen,
         troubles={4: "not allowed"},
-        host_trouble="no bus",
+        host_troubles=(None, "no bus"),
         sentence="s",
     )
     assert [(c.cluster, c.problem) for c in told.clusters] == [
@@ -309,3 +310,15 @@ def test_report_tells_of_troubles_and_failures() -> None:
         (4, "not allowed"),
     ]
     assert (told.problems, told.summary, told.plan_generation) == (("no bus",), "s", 5)
+
+
+def test_plan_is_obeyed_when_nobody_is_assigned_what_it_does_not_give() -> None:
+    given = plan(c3=(0, 1), c4=(2,))
+    one = held(3, 0)
+    assert not obeys(None, {})
+    assert obeys(given, {})
+    assert obeys(given, {3: one})
+    assert obeys(given, {3: one, 9: held(9)}), "a cluster that is gone has nothing"
+    assert not obeys(given, {3: one, 9: held(9, 7)}), "it has what is others' by now"
+    other_count = msgspec.structs.replace(one.assignment, shard_count=16)
+    assert not obeys(given, {3: msgspec.structs.replace(one, assignment=other_count)})

@@ -109,7 +109,6 @@ def test_the_report_tells_the_run_that_was_started(held: dict[int, Held]) -> Non
         plan=plan(c1=5),
         observed=see(after),
         troubles={},
-        host_trouble=None,
         sentence="",
     )
     assert [(view.cluster, view.run) for view in report.clusters] == [(1, 4), (2, 0)]

@@ -393,9 +393,7 @@ class Host(RuleBasedStateMachine):
             self.check_what_is_handed_on(shard, report)
 
     def report_to_master(self) -> HostReport:
-        return build_report(
-            plan=self.plan, observed=self.observed(), troubles={}, host_trouble=None, sentence=""
-        )
+        return build_report(plan=self.plan, observed=self.observed(), troubles={}, sentence="")
 
     def check_what_is_handed_on(self, shard: int, report: HostReport) -> None:
         """As master/ownership: to the host that gets it next."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from dbus_next.aio.message_bus import MessageBus
 
@@ -32,6 +33,16 @@ def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+class LateClock(SystemClock):
+    """``ahead``: seconds for which nobody wants to wait."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
 class Rig:
     """A supervisor and the systemd that it speaks with."""
 
@@ -40,8 +51,9 @@ class Rig:
         self.systemd = Systemd1()
         self.buses: list[MessageBus] = []
         self.changes = 0
+        self.clock = LateClock()
         self.supervisor = SystemdSupervisor(
-            clock=SystemClock(), connect=self._make, job_timeout=0.3, call_timeout=1.0
+            clock=self.clock, connect=self._make, job_timeout=0.3, call_timeout=1.0
         )
 
     def _make(self) -> MessageBus:
@@ -201,7 +213,46 @@ async def test_call_without_an_answer_has_a_time_limit(rig: Rig) -> None:
 )
 async def test_unit_is_seen_as_systemd_tells_it(rig: Rig, unit: Unit, view: UnitView) -> None:
     rig.systemd.units[3] = unit
-    assert await rig.supervisor.units() == {3: view}
+    seen = await rig.supervisor.units()
+    assert {c: msgspec.structs.replace(v, usage=None) for c, v in seen.items()} == {3: view}
+
+
+async def test_usage_of_a_unit_is_what_systemd_accounts_for(rig: Rig) -> None:
+    rig.systemd.units[3] = Unit("active", "running", cpu=2_500_000_000, memory=70 << 20)
+    rig.systemd.units[4] = Unit("active", "running")
+    rig.systemd.units[5] = Unit("failed", "failed", cpu=1, memory=1)
+    before = rig.clock.monotonic()
+    views = await rig.supervisor.units()
+    usage = views[3].usage
+    assert usage is not None
+    assert (usage.cpu_seconds, usage.memory) == (2.5, 70 << 20)
+    assert before <= usage.at <= rig.clock.monotonic()
+    unknown = views[4].usage
+    assert unknown is not None
+    assert (unknown.cpu_seconds, unknown.memory) == (None, None)
+    assert views[5].usage is None
+
+
+async def test_usage_is_not_asked_for_at_each_look(rig: Rig) -> None:
+    rig.systemd.units[3] = Unit("active", "running", cpu=1, memory=1)
+
+    async def asked() -> int:
+        before = len(rig.systemd.calls)
+        await rig.supervisor.units()
+        return sum(call[-1] == "CPUUsageNSec" for call in rig.systemd.calls[before:])
+
+    assert await asked() == 1
+    assert [await asked() for _ in range(5)] == [0] * 5
+    rig.clock.ahead = 9.0
+    assert await asked() == 1
+
+
+async def test_usage_of_many_units_keeps_within_the_calls_that_the_bus_bears(rig: Rig) -> None:
+    rig.systemd.units.update({n: Unit("active", "running", cpu=n, memory=n) for n in range(200)})
+    rig.systemd.delay = 0.001
+    views = await rig.supervisor.units()
+    assert all(view.usage is not None and view.usage.memory == n for n, view in views.items())
+    assert rig.systemd.most_in_flight <= 64
 
 
 async def test_shutdown_that_is_wanted_is_seen_at_once_and_so_is_its_end(rig: Rig) -> None:

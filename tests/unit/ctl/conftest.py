@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The golden files: ``pytest tests/unit/ctl --update-golden`` writes them anew."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.unit.ctl.desks import Ctl
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 _STEERING: Final = (
@@ -30,11 +33,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def calm_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the tests see does not depend on the terminal or the CI that they run in."""
-    for name in _STEERING:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
+def calm_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the tests see does not depend on the terminal, the clock or the CI that they run in."""
+    with monkeypatch.context() as patched:
+        for name in _STEERING:
+            patched.delenv(name, raising=False)
+        patched.setenv("TERM", "xterm-256color")
+        patched.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture
@@ -51,3 +59,9 @@ def compare_golden(request: pytest.FixtureRequest) -> CompareGolden:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture
+def ctl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ctl:
+    monkeypatch.setenv("DISCLUSTER_RUNTIME_DIRECTORY", str(tmp_path))
+    return Ctl(tmp_path, capsys)

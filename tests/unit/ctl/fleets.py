@@ -188,6 +188,34 @@ def silent_host() -> FleetStatus:
     return msgspec.structs.replace(status, shards_ready=16)
 
 
+def loaded() -> FleetStatus:
+    """Hosts of every standing, and what their clusters use."""
+    alpha, beta, gamma = (
+        msgspec.structs.replace(one, clusters=tuple(map(_busy, one.clusters)))
+        for one in three_hosts()
+    )
+    idle = msgspec.structs.replace(host("delta"), shards_ready=0)
+    hosts = (
+        alpha,
+        msgspec.structs.replace(beta, standing="draining"),
+        msgspec.structs.replace(gamma, standing="unfit"),
+        msgspec.structs.replace(idle, standing="drained"),
+        msgspec.structs.replace(idle, host="epsilon", standing="standby"),
+        msgspec.structs.replace(idle, host="zeta", state="lost", seen=240.0),
+    )
+    return fleet(*hosts, state="all 24 shards ready; moves 8 shards of beta")
+
+
+def _busy(view: ClusterView) -> ClusterView:
+    known = view.cluster != 3  # started just now
+    return msgspec.structs.replace(
+        view,
+        cpu=0.034 + 0.31 * view.cluster if known else None,
+        memory=(71 + 380 * view.cluster) << 20 if known else None,
+        event_rate=3.4 + 417.0 * view.cluster if known else None,
+    )
+
+
 def failed_cluster() -> FleetStatus:
     """Cluster 3 crashed until systemd gave up; one of cluster 2's shards has lost its socket."""
     alpha, beta, gamma = three_hosts()

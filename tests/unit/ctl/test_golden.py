@@ -6,18 +6,21 @@ from typing import Final
 import pytest
 from rich.console import RenderableType
 
-from discluster.console import FleetStatus, HostStatus, PlanDiff
-from discluster.ctl import render
-from tests.unit.ctl import fleets
+from discluster.console import FleetStatus, HostStatus, PlanDiff, PlanHistory
+from discluster.ctl import changes, moves, render
+from discluster.orders import MovesStatus, Ordered
+from tests.unit.ctl import fleets, ordered
 from tests.unit.ctl.conftest import GOLDEN, CompareGolden
 from tests.unit.ctl.terminal import plain
 
 AWAY: Final = "MASTER is not running here: /run/discluster/master.sock does not exist"
-SNAPSHOTS: Final[dict[str, FleetStatus | HostStatus | PlanDiff]] = {
+Snapshot = FleetStatus | HostStatus | PlanDiff | Ordered | MovesStatus | PlanHistory
+SNAPSHOTS: Final[dict[str, Snapshot]] = {
     "healthy": fleets.healthy(),
     "starting": fleets.starting(),
     "token-rejected": fleets.token_rejected(),
     "silent-host": fleets.silent_host(),
+    "loaded": fleets.loaded(),
     "failed-cluster": fleets.failed_cluster(),
     "no-hosts": fleets.no_hosts(),
     "many-shards": fleets.many_shards(),
@@ -25,17 +28,28 @@ SNAPSHOTS: Final[dict[str, FleetStatus | HostStatus | PlanDiff]] = {
     "local": fleets.local(),
     "diff-nothing": fleets.nothing_to_do(),
     "diff-changes": fleets.some_changes(),
+    "drain-dry-run": ordered.drained(),
+    "reload-dry-run": ordered.reloaded(),
+    "moving": ordered.moving(),
+    "moves-stuck": ordered.stuck(),
+    "history": ordered.history(),
 }
 
 LOOKS_ELSEWHERE: Final = ("hosts", "rolling", "identify-held", "identify-blocked")
 
 
-def rendered(snapshot: FleetStatus | HostStatus | PlanDiff, width: int) -> RenderableType:
+def rendered(snapshot: Snapshot, width: int) -> RenderableType:
     if isinstance(snapshot, FleetStatus):
         return render.fleet(snapshot, width=width)
     if isinstance(snapshot, HostStatus):
         return render.host(snapshot, width=width, because=AWAY)
-    return render.diff(snapshot, width=width)
+    if isinstance(snapshot, Ordered):
+        return changes.would_be(snapshot, width=width)
+    if isinstance(snapshot, MovesStatus):
+        return moves.bar(snapshot, width=width)
+    if isinstance(snapshot, PlanHistory):
+        return changes.history(snapshot, width=width)
+    return changes.diff(snapshot, width=width)
 
 
 @pytest.mark.parametrize("width", [80, 120])

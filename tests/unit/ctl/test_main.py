@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """disclusterctl as its user meets it: what is printed where, and the exit status."""
 
-import asyncio
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
 
 from discluster import __version__
 from discluster.console import Failure, FleetStatus, HostStatus, JoinToken
-from discluster.ctl.main import bug_report, build_parser, main
+from discluster.ctl.main import bug_report, build_parser
 from discluster.messages import Message
 from tests.unit.ctl import fleets, servers
+from tests.unit.ctl.desks import Ctl
 
 TOKEN = JoinToken(
     command="discluster-control join https://m:7443 --token T --ca-fingerprint sha256:00",
@@ -22,36 +21,6 @@ TOKEN = JoinToken(
     host=None,
     expires_in=3600.0,
 )
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-class Ctl:
-    """Runs disclusterctl in a thread, for it has an event loop of its own."""
-
-    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.master = directory / "master.sock"
-        self.control = directory / "control.sock"
-        self._capsys = capsys
-
-    async def __call__(self, *argv: str) -> Outcome:
-        try:
-            status = await asyncio.to_thread(main, argv)
-        except SystemExit as error:  # the parser's
-            status = error.code if isinstance(error.code, int) else 1
-        captured = self._capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Outcome(status, captured.out, captured.err)
-
-
-@pytest.fixture
-def ctl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ctl:
-    monkeypatch.setenv("DISCLUSTER_RUNTIME_DIRECTORY", str(tmp_path))
-    return Ctl(tmp_path, capsys)
 
 
 # --- status --------------------------------------------------------------------------------------

@@ -62,6 +62,14 @@ def test_errors_come_before_warnings_and_notices() -> None:
     assert len(severities) == 6
 
 
+def test_lost_host_is_an_error_with_both_ways_out() -> None:
+    (lost,) = problems.of_fleet(fleets.loaded())
+    assert (lost.severity, lost.host) == ("error", "zeta")
+    assert "its shards were given to other hosts" in lost.text
+    assert lost.hint is not None
+    assert "disclusterctl host remove zeta" in lost.hint
+
+
 def test_each_host_state_that_needs_a_person_is_told() -> None:
     alpha, beta, gamma = fleets.three_hosts()
     status = fleets.fleet(

@@ -17,11 +17,13 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = (sys.executable, "-m", "discluster.ctl.main")
 
 
-async def start(*argv: str, stdout: int | None = PIPE, **environment: str) -> Process:
+async def start(
+    *argv: str, stdin: int | None = None, stdout: int | None = PIPE, **environment: str
+) -> Process:
     # Buffered, as it is for everybody whose environment does not say otherwise.
     env = {**os.environ, "PYTHONUNBUFFERED": "", **environment}
     return await asyncio.create_subprocess_exec(
-        *PROGRAM, *argv, stdout=stdout, stderr=PIPE, cwd=ROOT, env=env
+        *PROGRAM, *argv, stdin=stdin, stdout=stdout, stderr=PIPE, cwd=ROOT, env=env
     )
 
 

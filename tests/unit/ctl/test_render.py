@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 
 from discluster.console import FleetStatus, IdentifyStatus, PlanDiff, Trouble
-from discluster.ctl import render
+from discluster.ctl import changes, render
 from discluster.ctl.screen import Cropped
 from tests.unit.ctl import fleets
 from tests.unit.ctl.terminal import on_terminal, plain
@@ -107,10 +107,10 @@ def test_hosts_without_a_host_say_so() -> None:
 
 
 def test_diff_without_changes_says_that_nothing_would_change() -> None:
-    text = plain(render.diff(PlanDiff(generation=3, summary=""), width=80), width=80)
+    text = plain(changes.diff(PlanDiff(generation=3, summary=""), width=80), width=80)
     assert text.splitlines()[0] == "Nothing would change."
     other = PlanDiff(generation=3, summary="the settings are those in force")
-    assert plain(render.diff(other, width=80), width=80).splitlines()[:2] == [
+    assert plain(changes.diff(other, width=80), width=80).splitlines()[:2] == [
         "Nothing would change.",
         "the settings are those in force",
     ]

@@ -2,12 +2,10 @@
 """disclusterctl restart: what is asked, what is shown meanwhile, how it ends."""
 
 import asyncio
-import io
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,74 +13,23 @@ from aiohttp import web
 
 from discluster.console import (
     Failure,
-    FleetStatus,
     RestartAnswer,
+    RestartProgress,
     RollingRequest,
+    RolloutCluster,
     RolloutStatus,
 )
 from discluster.ctl import render, restart, rollout
-from discluster.ctl.client import Master
-from discluster.ctl.commands import Context
-from discluster.ctl.screen import Screen
 from discluster.errors import DisclusterError, UnavailableError
-from discluster.messages import Message, encode
+from discluster.messages import encode
 from tests.unit.ctl import fleets, servers
 from tests.unit.ctl.conftest import CompareGolden
+from tests.unit.ctl.desks import Desk, Ticking, in_turn
 from tests.unit.ctl.terminal import Terminal, plain
 from tests.unit.ctl.test_process import start
 
 ABORTED = Failure(code="no-rollout", message="there was no rolling restart, or it was aborted")
 GONE = web.Response(status=404, body=encode(ABORTED))
-
-
-class Ticking:
-    """A clock whose sleeps are over at once; each ``step`` is done in one of them."""
-
-    def __init__(self, *steps: Callable[[], Awaitable[object]]) -> None:
-        self._steps = list(steps)
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        if self._steps:
-            await self._steps.pop(0)()
-
-
-def in_turn(*answers: Message | web.Response) -> servers.Answer:
-    """A handler that gives one answer after the other, the last one for ever."""
-    left = list(answers)
-
-    async def handler(_: web.Request) -> web.StreamResponse:
-        found = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(found, web.Response):
-            return web.Response(status=found.status, body=found.body)
-        return web.Response(body=encode(found), content_type="application/json")
-
-    return handler
-
-
-class Desk:
-    """A context with streams in memory."""
-
-    def __init__(self, directory: Path, *steps: Callable[[], Awaitable[object]]) -> None:
-        self.out: io.StringIO = io.StringIO()
-        self.err = io.StringIO()
-        self.socket = directory / "master.sock"
-        self.clock = Ticking(*steps)
-
-    def context(self) -> Context:
-        return Context(
-            master=Master(self.socket),
-            control_socket=self.socket.with_name("control.sock"),
-            screen=Screen(out=self.out, err=self.err, width=80),
-            clock=self.clock,
-        )
 
 
 @pytest.fixture
@@ -276,42 +223,48 @@ async def test_pause_and_abort_say_where_it_stands(desk: Desk) -> None:
     )
 
 
-def fleet_with(**changed: Any) -> FleetStatus:
-    """Cluster 3 on beta in another state."""
-    alpha, beta, gamma = fleets.three_hosts()
-    view = msgspec.structs.replace(beta.clusters[1], **changed)
-    beta = msgspec.structs.replace(beta, clusters=(beta.clusters[0], view))
-    return fleets.fleet(alpha, beta, gamma)
+def cluster_3(state: Literal["underway", "restarted", "gone"], **more: Any) -> RestartProgress:
+    return RestartProgress(clusters=(RolloutCluster(cluster=3, host="beta", state=state, **more),))
 
 
 async def test_clusters_are_restarted_at_once_and_waited_for(desk: Desk) -> None:
+    underway = cluster_3("underway", lacks="beta has not started it anew")
     routes = {
         "/v1/restart": in_turn(RestartAnswer(runs={3: 2})),
-        "/v1/status": in_turn(
-            fleet_with(run=1),
-            fleet_with(run=2, unit="activating", connected=False, shards=()),
-            fleet_with(run=2),
-        ),
+        "/v1/restart/progress": in_turn(underway, underway, cluster_3("restarted", identified=4)),
     }
     async with servers.master(desk.socket, routes) as asked:
         assert await restart.at_once(desk.context(), [3], timeout=120.0) == 0
-    assert asked.seen[0] == 'POST /v1/restart {"type":"restart_request","clusters":[3]}'
+    assert asked.seen[:2] == [
+        'POST /v1/restart {"type":"restart_request","clusters":[3]}',
+        'POST /v1/restart/progress {"type":"restart_answer","runs":{"3":2}}',
+    ]
     line = desk.out.getvalue().splitlines()[1]
     assert line == "cluster 3 on beta is back after 1.0s; 4 shards had to identify (1 of 1)"
 
 
 async def test_a_cluster_that_is_not_back_in_time_ends_it_with_4(desk: Desk) -> None:
-    failed = fleet_with(
-        run=2, unit="failed", connected=False, shards=(), problem="unit failed: exit status 78"
-    )
+    failed = cluster_3("underway", lacks="unit failed: exit status 78")
     routes = {
         "/v1/restart": in_turn(RestartAnswer(runs={3: 2})),
-        "/v1/status": in_turn(failed),
+        "/v1/restart/progress": in_turn(failed),
     }
     async with servers.master(desk.socket, routes):
         assert await restart.at_once(desk.context(), [3], timeout=30.0) == 4
     assert desk.err.getvalue() == (
         "error: cluster 3 on beta is not back after 30 s: unit failed: exit status 78\n"
+    )
+
+
+async def test_a_cluster_that_left_the_plan_meanwhile_is_not_waited_for(desk: Desk) -> None:
+    routes = {
+        "/v1/restart": in_turn(RestartAnswer(runs={3: 2})),
+        "/v1/restart/progress": in_turn(cluster_3("gone")),
+    }
+    async with servers.master(desk.socket, routes):
+        assert await restart.at_once(desk.context(), [3], timeout=30.0) == 0
+    assert desk.out.getvalue().splitlines()[-1] == (
+        "0 of 1 cluster restarted, 1 not in the plan any more"
     )
 
 

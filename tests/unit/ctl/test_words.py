@@ -31,6 +31,39 @@ def test_duration_is_written_as_systemd_writes_it(seconds: float | None, text: s
 
 
 @pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1.0 KiB"),
+        (71 << 20, "71 MiB"),
+        ((1 << 30) - 1, "1.0 GiB"),
+        (1_500_000_000, "1.4 GiB"),
+        (37 << 30, "37 GiB"),
+        (5000 << 40, "5,000 TiB"),
+    ],
+)
+def test_size_has_the_unit_that_fits(amount: int | None, text: str) -> None:
+    assert words.size(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "text"), [(None, "-"), (0.0, "0%"), (0.374, "37%"), (12.5, "1,250%")]
+)
+def test_percent_is_of_one(part: float | None, text: str) -> None:
+    assert words.percent(part) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(None, "-"), (0.0, "0"), (0.04, "<0.1"), (3.42, "3.4"), (9.96, "10"), (20_881.4, "20,881")],
+)
+def test_small_rates_have_a_decimal(amount: float | None, text: str) -> None:
+    assert words.rate(amount) == text
+
+
+@pytest.mark.parametrize(
     ("numbers", "text"),
     [([], ""), ([4], "4"), ([2, 1, 1, 0, 5], "0-2, 5"), ([7, 9, 10], "7, 9-10")],
 )

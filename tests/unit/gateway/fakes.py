@@ -14,6 +14,7 @@ import msgspec
 
 from discluster.errors import UnavailableError
 from discluster.gateway import Closed, Event, Handler, Identity, Shard
+from discluster.gateway.contracts import Gate
 from discluster.messages import ShardState
 from discluster.plan import Session
 from discluster.secret import Secret
@@ -222,6 +223,7 @@ class Rig:
         seed: int = 1,
         identity: Identity | None = None,
         unacknowledged: int = 10_000,
+        gate: Gate | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.transport = FakeTransport(self.clock)
@@ -242,6 +244,7 @@ class Rig:
             handler=handler or self._record,
             on_change=self._changed,
             unacknowledged=unacknowledged,
+            gate=gate,
         )
         self.task: asyncio.Task[None] | None = None
         self._tasks_before: set[asyncio.Task[Any]] = set()

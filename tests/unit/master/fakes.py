@@ -9,6 +9,8 @@ from discluster.errors import DisclusterError
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, SessionStartLimit
+from discluster.master.events import EventLog
+from discluster.master.history import History
 from discluster.master.hosts import HostConnection
 from discluster.master.settings import HostSettings, MasterSettings
 from discluster.master.store import MasterStore
@@ -109,16 +111,25 @@ class Running:
     ) -> None:
         self.clock = clock
         self.notifier = Recorder()
-        store = MasterStore(directory, keep=chosen.history)
+        store = MasterStore(directory)
+        self.events = EventLog(directory, keep=1000, clock=clock)
         desk = DiscordDesk(
             settings=chosen,
             store=store,
             fetch=discord.fetch,
+            events=self.events,
             clock=clock,
             rng=random.Random(1),
         )
         self.master = MasterDaemon(
-            settings=chosen, store=store, discord=desk, clock=clock, notifier=self.notifier
+            settings=chosen,
+            store=store,
+            history=History(directory / "history", keep=chosen.history, clock=clock),
+            discord=desk,
+            events=self.events,
+            clock=clock,
+            boottime=clock.monotonic,
+            notifier=self.notifier,
         )
         self._stop = asyncio.Event()
 

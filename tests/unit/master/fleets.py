@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from discluster.master.ownership import host_plan
+from discluster.master.parts import host_plan
 from discluster.master.slots import share_out
 from discluster.messages import ClusterView, HostReport, ShardState, ShardView
 from discluster.plan import ClusterPlan, FleetPlan, Grant, HostEntry, HostPlan, Session

@@ -14,7 +14,7 @@ class MemoryStore(MasterStore):
     """Outlives a ledger as a disk does."""
 
     def __init__(self) -> None:
-        super().__init__(Path("/nowhere"), keep=1)
+        super().__init__(Path("/nowhere"))
         self.kept = Remembered()
 
     def remembered(self) -> Remembered:

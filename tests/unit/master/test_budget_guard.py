@@ -97,7 +97,10 @@ def test_what_is_stopped_survives_a_restart_of_master_and_so_does_its_release() 
     for _ in range(2):
         first.granted([7])
         first.used(7, counted=True, alone=False)
-    first.look([7], {})
+    assert first.look([7], {}) == (
+        "shard 7 may not identify any more: identified 2 times within an hour",
+    )
+    assert first.look([7], {}) == (), "told once"
     again = ledger(clock, store, identify_loop_limit=2)
     assert again.hold(7) == ("held back by the identify guard: identified 2 times within an hour")
     assert again.hold(8) is None

@@ -46,7 +46,7 @@ def checkpoint(shard: int, stay: Stay, *, shard_count: int = 2) -> Checkpoint:
 
 
 def keeper_of(directory: Path, clock: ManualClock, shard_count: int = 2) -> CheckpointKeeper:
-    store = MasterStore(directory, keep=1)
+    store = MasterStore(directory)
     return CheckpointKeeper(store=store, clock=clock, shard_count=shard_count)
 
 
@@ -121,7 +121,7 @@ def test_checkpoints_of_another_shard_count_are_dropped() -> None:
 def test_damaged_file_is_told_and_counts_as_none(
     tmp_path: Path, clock: ManualClock, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    MasterStore(tmp_path, keep=1).save_checkpoints(damage)
+    MasterStore(tmp_path).save_checkpoints(damage)
     assert keeper_of(tmp_path, clock).by_shard == {}
     assert "the stored checkpoints cannot be used" in caplog.text
 

@@ -14,6 +14,7 @@ from discluster.master import discord as module
 from discluster.master.budget import Budget
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import RetryLaterError, fetch_gateway_bot
+from discluster.master.events import EventLog
 from discluster.master.store import MasterStore
 from discluster.secret import Secret
 from tests.clock import ManualClock
@@ -170,8 +171,9 @@ async def test_nobody_there_and_a_hanging_server_are_told(
 def desk(tmp_path: Path, discord: Discord, clock: ManualClock, **fixed: object) -> DiscordDesk:
     return DiscordDesk(
         settings=settings("a", **fixed),
-        store=MasterStore(tmp_path, keep=3),
+        store=MasterStore(tmp_path),
         fetch=discord.fetch,
+        events=EventLog(None, keep=100, clock=clock),
         clock=clock,
         rng=random.Random(1),
     )

@@ -17,12 +17,14 @@ from aiohttp import web
 from discluster import __version__
 from discluster.clock import SystemClock
 from discluster.console import (
+    EventPage,
     Failure,
     FleetStatus,
     JoinAnswer,
     JoinRequest,
     JoinToken,
     PlanDiff,
+    PlanHistory,
     RestartAnswer,
     RestartRequest,
     RollingChange,
@@ -49,6 +51,15 @@ from discluster.messages import (
     decode,
     encode,
     master_to_control,
+)
+from discluster.orders import (
+    Drain,
+    MovesStatus,
+    Order,
+    Ordered,
+    Reload,
+    RemoveHost,
+    Rollback,
 )
 from discluster.plan import digest, fleet_plan_from_yaml, host_plan_from_yaml
 from tests.clock import ManualClock
@@ -104,12 +115,18 @@ class Fleet:
     async def listen(self) -> list[web.AppRunner]:
         link = ControlLink(self.run.master, ping_interval=0.05, lease=30, clock=SystemClock())
         machines = MachineApi(
-            authority=self.authority, tokens=self.tokens, link=link, clock=SystemClock()
+            authority=self.authority,
+            tokens=self.tokens,
+            link=link,
+            events=self.run.events,
+            readmit=self.run.master.orders.readmit,
+            clock=SystemClock(),
         )
         operators = OperatorApi(
             daemon=self.run.master,
             authority=self.authority,
             tokens=self.tokens,
+            events=self.run.events,
             settings_file=self.directory / "master.yaml",
             public_url="https://master.example:7443",
             clock=SystemClock(),
@@ -396,3 +413,126 @@ async def test_what_operators_ask_in_vain_is_answered_in_words(fleet: Fleet) -> 
         assert (await fleet.failure("POST", "/v1/tokens", data=body))[0] == 400
     bad = encode(TokenRequest(host="UPPER"))
     assert (await fleet.failure("POST", "/v1/tokens", data=bad))[0] == 409
+
+
+async def test_events_are_answered_and_waited_for(fleet: Fleet) -> None:
+    fleet.run.events.record("host", "one", host="alpha")
+    fleet.run.events.record("host", "two", host="beta")
+    newest = fleet.run.events.newest
+
+    async def ask(query: str) -> EventPage:
+        async with fleet.operator.get(f"http://master/v1/events?{query}") as response:
+            assert response.status == 200, await response.text()
+            return msgspec.json.decode(await response.read(), type=EventPage)
+
+    page = await ask("host=beta&last=1")
+    assert [event.sentence for event in page.events] == ["two"]
+    waiting = asyncio.create_task(ask(f"after={newest}&wait=30"))
+    # The request is there once its answer is held back; what comes then is what it gets.
+    done, _ = await asyncio.wait([waiting], timeout=0.2)
+    assert not done
+    fleet.run.events.record("host", "three")
+    page = await asyncio.wait_for(waiting, PATIENCE)
+    assert [event.sentence for event in page.events] == ["three"]
+    page = await ask(f"after={newest + 1}&wait=0.05")
+    assert page.events == ()
+
+
+async def test_question_for_events_that_makes_no_sense_is_refused(fleet: Fleet) -> None:
+    async with fleet.operator.get("http://master/v1/events?after=yesterday") as response:
+        failure = msgspec.json.decode(await response.read(), type=Failure)
+        assert (response.status, failure.code) == (400, "bad-request")
+
+
+# --- orders ---------------------------------------------------------------------------------------
+
+
+async def ordered(fleet: Fleet, order: Order) -> Ordered:
+    async with fleet.operator.post("http://master/v1/orders", data=encode(order)) as response:
+        assert response.status == 200, await response.text()
+        return msgspec.json.decode(await response.read(), type=Ordered)
+
+
+async def test_orders_are_taken_over_the_socket_and_their_moves_are_told(fleet: Fleet) -> None:
+    alpha, beta = await fleet.join("alpha"), await fleet.join("beta")
+    for machine in (alpha, beta):
+        push: PlanPush = await machine.hear_until(PlanPush)
+        plan = host_plan_from_yaml(push.text, file="p")
+        await machine.say(report(plan.generation, plan.shards()))
+    assert await fleet.failure("GET", "/v1/moves") == (
+        404,
+        Failure(code="no-moves", message="no order has moved a shard yet"),
+    )
+    dry = await ordered(fleet, Drain(host="beta", dry_run=True))
+    assert (dry.diff.summary, dry.serial) == ("2 shards would move: 2 from beta to alpha", 0)
+    taken = await ordered(fleet, Drain(host="beta", deadline=600))
+    assert (taken.serial, taken.diff.changes) == (1, dry.diff.changes)
+    async with fleet.operator.get("http://master/v1/moves") as response:
+        moves = msgspec.json.decode(await response.read(), type=MovesStatus)
+    assert (moves.order, moves.state, moves.total) == ("drain beta", "running", 2)
+    async with fleet.operator.get("http://master/v1/history") as response:
+        history = msgspec.json.decode(await response.read(), type=PlanHistory)
+    assert [entry.current for entry in history.entries] == [False, True]
+    first = history.entries[0].generation
+    async with fleet.operator.get(f"http://master/v1/history/{first}") as response:
+        assert fleet_plan_from_yaml(await response.text(), file="h").generation == first
+
+
+async def test_orders_that_cannot_be_are_answered_in_words(fleet: Fleet) -> None:
+    status, failure = await fleet.failure("POST", "/v1/orders", data=encode(Drain(host="beta")))
+    assert (status, failure.code) == (409, "order-refused")
+    assert failure.message.startswith("not now: waiting for alpha, beta")
+    await fleet.join("alpha")
+    await fleet.join("beta")
+    await wait_for(lambda: fleet.run.master.fleet is not None, PATIENCE)
+    wrong = [
+        (Drain(host="gamma"), 404, "no-such-host"),
+        (Drain(host="beta", deadline=0), 400, "bad-request"),
+        (Rollback(generation=77), 404, "no-such-generation"),
+        (RemoveHost(host="beta"), 409, "order-refused"),
+    ]
+    for order, expected, code in wrong:
+        status, failure = await fleet.failure("POST", "/v1/orders", data=encode(order))
+        assert (status, failure.code) == (expected, code)
+    for body in (b"{", b"{}", b'{"type": "Conquer"}', b'{"type": "Drain"}'):
+        assert (await fleet.failure("POST", "/v1/orders", data=body))[0] == 400
+    assert (await fleet.failure("GET", "/v1/history/77"))[0] == 404
+
+
+async def test_a_reload_over_the_socket_tells_every_fault_and_keeps_what_is_in_force(
+    fleet: Fleet,
+) -> None:
+    file = fleet.directory / "master.yaml"
+    file.write_text("hosts: {alpha: {weight: much}}\nshards_per_cluster: 0\n")
+    status, failure = await fleet.failure("POST", "/v1/orders", data=encode(Reload()))
+    assert (status, failure.code) == (409, "document")
+    first, second = failure.message.splitlines()
+    assert first.startswith(f"{file}:1: hosts.alpha.weight: ")
+    assert second.startswith(f"{file}:2: shards_per_cluster: ")
+    assert failure.hint == "the settings in force stay; correct the file and reload again"
+    file.write_text("hosts: {alpha: {}, beta: {}}\nshards_per_cluster: 3\nevents_kept: 500\n")
+    told = await ordered(fleet, Reload())
+    reloads = {change.path: change.reloads for change in told.settings}
+    assert reloads == {"shards_per_cluster": True, "events_kept": False}
+    assert (await ordered(fleet, Reload())).done == (
+        "in force when MASTER is restarted: events_kept",
+    )
+
+
+async def test_a_removed_host_is_turned_away_until_it_joins_with_a_token(fleet: Fleet) -> None:
+    alpha, beta = await fleet.join("alpha"), await fleet.join("beta")
+    for machine in (alpha, beta):
+        push: PlanPush = await machine.hear_until(PlanPush)
+        plan = host_plan_from_yaml(push.text, file="p")
+        await machine.say(report(plan.generation, plan.shards()))
+    await beta.socket.close()
+    await wait_for(lambda: fleet.run.master.status().hosts[1].state == "silent", PATIENCE)
+    await ordered(fleet, RemoveHost(host="beta", lost=True))
+    again = await fleet.dial("beta")
+    told: Rejected = await again.hear_until(Rejected)
+    assert told.code == "removed"
+    assert "beta was removed from the fleet" in told.reason
+    token = fleet.tokens.create(host="beta", ttl=60, now=time.time())
+    body = encode(JoinRequest(token=token, host="beta", csr=csr_of(new_key(), "beta")))
+    assert (await post_join(fleet, body))[0] == 200
+    await fleet.join("beta")

@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from discluster.master.checkpoints import Checkpointed
 from discluster.master.ownership import advance
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.messages import ClusterView, HostReport, ShardView
@@ -26,17 +27,26 @@ from discluster.plan import (
     host_plan_from_yaml,
     host_plan_to_yaml,
 )
+from discluster.stays import Stay
 from tests.unit.master.fleets import GATEWAY, part_of, session
 
 HOSTS = ("a", "b", "c")
 SHARDS = 4
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a host says at one instant. ``stays``: its checkpoint."""
+
+    report: HostReport
+    stays: dict[int, Stay]
+
+
 @dataclass
 class Wire:
     """One connection: what is on its way, each direction in order."""
 
-    to_master: deque[HostReport] = field(default_factory=deque)
+    to_master: deque["Told"] = field(default_factory=deque)
     to_host: deque[str] = field(default_factory=deque)
     pushed: int = 0
 
@@ -50,6 +60,9 @@ class Host:
     opened: set[int] = field(default_factory=set)
     files: dict[int, Session] = field(default_factory=dict)
     released: set[int] = field(default_factory=set)
+    entered: dict[int, int] = field(default_factory=dict)
+    stamps: dict[int, int] = field(default_factory=dict)
+    """``entered``: when each shard came here; ``stamps``: of the stay that its file is of."""
     up: bool = True
     wire: Wire | None = None
 
@@ -65,8 +78,13 @@ class Host:
             plan_generation=self.plan.generation if self.plan else 0,
             holding=tuple(sorted(self.holding())),
             released={s: x for s, x in self.files.items() if s not in self.holding()},
+            entered={s: e for s, e in self.stamps.items() if s not in self.holding()},
             clusters=(ClusterView(cluster=0, unit="active", shards=views),) if self.up else (),
         )
+
+    def told(self) -> Told:
+        stays = {s: Stay(entered=self.stamps[s], session=x) for s, x in self.files.items()}
+        return Told(self.report(), stays)
 
     def assign(self) -> None:
         """The clusters' assignments follow the plan; what leaves was closed by its cluster."""
@@ -77,6 +95,7 @@ class Host:
         for shard in self.wanted() - set(self.assigned):
             assert self.plan is not None
             self.assigned[shard] = self.plan.handover.get(shard)
+            self.entered[shard] = self.plan.generation
 
     def open(self, shard: int) -> Session | None:
         """As SessionSlot.take_over."""
@@ -87,6 +106,7 @@ class Host:
             self.files[shard] = given
         self.released.discard(shard)
         self.opened.add(shard)
+        self.stamps[shard] = self.entered[shard]
         return self.files.get(shard)
 
 
@@ -97,6 +117,7 @@ class Ownership(RuleBasedStateMachine):
         self.disk: str | None = None
         self.fleet: FleetPlan | None = None
         self.reports: dict[str, HostReport] = {}
+        self.checkpoints: dict[int, Checkpointed] = {}
         self.last: dict[int, Session] = {}
         """By shard: its session where it ran last."""
         self.backups: list[str] = []
@@ -136,13 +157,13 @@ class Ownership(RuleBasedStateMachine):
             generation=self.fleet.generation if self.fleet else 0,
             shard_count=SHARDS,
             gateway_url=GATEWAY,
-            hosts=plan_fleet(SHARDS, needs, current),
+            hosts=plan_fleet(SHARDS, needs, current).hosts,
             granted=self.fleet.granted if self.fleet else {},
             sessions=self.fleet.sessions if self.fleet else {},
             slots=self.fleet.slots if self.fleet else {},
             recovery=self.fleet.recovery if self.fleet else None,
         )
-        step = advance(fleet, self.reports)
+        step = advance(fleet, self.reports, self.checkpoints)
         generation = max(step.fleet.generation, fleet.generation + 1)
         self.adopt(msgspec.structs.replace(step.fleet, generation=generation))
         self.pass_of_master()
@@ -150,7 +171,7 @@ class Ownership(RuleBasedStateMachine):
     def pass_of_master(self) -> None:
         if self.fleet is None:
             return
-        step = advance(self.fleet, self.reports)
+        step = advance(self.fleet, self.reports, self.checkpoints)
         if step.changed:
             self.adopt(step.fleet)
         assert self.fleet is not None
@@ -171,7 +192,11 @@ class Ownership(RuleBasedStateMachine):
         with them; a shard never gets a second owner.
         """
         self.files_were_lost = True
-        kept = self.backups if backup is not None else []
+        if backup is None:
+            # What was kept from before a fleet that began anew is no backup of it.
+            self.backups.clear()
+        kept = self.backups
+        self.checkpoints = {}
         self.disk = kept[-1 - (backup or 0) % len(kept)] if kept else None
         self.master_restarts()
         # Whoever comes first is what MASTER goes by.
@@ -184,7 +209,7 @@ class Ownership(RuleBasedStateMachine):
 
     def connect(self, name: str) -> None:
         """A new connection replaces an older one, with all that was under way on it."""
-        self.hosts[name].wire = Wire(to_master=deque([self.hosts[name].report()]))
+        self.hosts[name].wire = Wire(to_master=deque([self.hosts[name].told()]))
 
     def lose_connection(self, name: str) -> None:
         self.hosts[name].wire = None
@@ -192,12 +217,17 @@ class Ownership(RuleBasedStateMachine):
     def send_report(self, name: str, copies: int) -> None:
         wire = self.hosts[name].wire
         if wire is not None:
-            wire.to_master.extend([self.hosts[name].report()] * copies)
+            wire.to_master.extend([self.hosts[name].told()] * copies)
 
     def report_arrives(self, name: str, then_pass: bool) -> None:
         wire = self.hosts[name].wire
         if wire is not None and wire.to_master:
-            self.reports[name] = wire.to_master.popleft()
+            told = wire.to_master.popleft()
+            self.reports[name] = told.report
+            for shard, stay in told.stays.items():
+                before = self.checkpoints.get(shard)
+                if before is None or before.stay.entered <= stay.entered:
+                    self.checkpoints[shard] = Checkpointed(host=name, stay=stay)
         if then_pass:
             self.pass_of_master()
 

@@ -5,57 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from discluster.console import RestartRequest, RollingChange, RollingRequest, RolloutStatus
+from discluster.console import (
+    RestartAnswer,
+    RestartRequest,
+    RollingChange,
+    RollingRequest,
+    RolloutStatus,
+)
 from discluster.errors import DisclusterError
 from discluster.master.settings import HostSettings
-from discluster.messages import ClusterView, HostReport, PlanPush, ShardView, UnitState
-from discluster.plan import HostPlan, host_plan_from_yaml
+from discluster.messages import HostReport
 from tests.clock import ManualClock
-from tests.unit.master.fakes import Control, Discord, Running, answer, settings
-
-
-class Host:
-    """A CONTROL that follows its plan: a cluster runs under the run that it is given."""
-
-    def __init__(self, run: Running, name: str) -> None:
-        self.control = Control(run.master, name, self._report(None))
-        self.plan: HostPlan | None = None
-
-    def follow(self, *, but: int | None = None, unit: UnitState = "active") -> None:
-        """Takes the last plan that was pushed, and reports. ``but``: this cluster's unit is
-        ``unit`` instead.
-        """
-        for push in [m for m in self.control.heard() if isinstance(m, PlanPush)]:
-            self.plan = host_plan_from_yaml(push.text, file="pushed")
-        self.control.say(self._report(self.plan, but, unit))
-
-    @property
-    def runs(self) -> dict[int, int]:
-        """Of the plan that was pushed last."""
-        self.follow()
-        assert self.plan is not None
-        return {number: cluster.run for number, cluster in self.plan.clusters.items()}
-
-    def _report(
-        self, plan: HostPlan | None, but: int | None = None, unit: UnitState = "active"
-    ) -> HostReport:
-        clusters = plan.clusters if plan is not None else {}
-        return HostReport(
-            plan_generation=plan.generation if plan is not None else 0,
-            holding=tuple(s for cluster in clusters.values() for s in cluster.shards),
-            clusters=tuple(
-                ClusterView(
-                    cluster=number,
-                    unit=unit if number == but else "active",
-                    run=cluster.run,
-                    connected=number != but,
-                    shards=tuple(ShardView(shard=s, state="ready") for s in cluster.shards)
-                    if number != but
-                    else (),
-                )
-                for number, cluster in clusters.items()
-            ),
-        )
+from tests.unit.master.fakes import Discord, Running, answer, settings
+from tests.unit.master.following import Host
 
 
 @pytest.fixture
@@ -224,6 +186,31 @@ async def test_clusters_are_restarted_at_once_whatever_they_do(
         b.control.leave()
         with pytest.raises(DisclusterError, match="cluster 2 on b: its host is out of touch"):
             run.master.restarts.at_once(RestartRequest(clusters=(2,)))
+
+
+async def test_a_restart_at_once_is_told_until_all_shards_are_ready_again(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with running(tmp_path, clock) as run:
+        a, b = await hosts_of(run)
+        restarts = run.master.restarts
+        answer = restarts.at_once(RestartRequest(clusters=(1, 2)))
+        told = restarts.progress(answer).clusters
+        assert [(c.state, c.lacks) for c in told] == [
+            ("underway", "a has not started it anew"),
+            ("underway", "b has not started it anew"),
+        ]
+        await run.after()
+        a.follow()
+        b.follow(but=2, unit="activating")
+        told = restarts.progress(answer).clusters
+        assert [(c.cluster, c.host, c.state) for c in told] == [
+            (1, "a", "restarted"),
+            (2, "b", "underway"),
+        ]
+        assert told[1].lacks == "its unit is activating"
+        (gone,) = restarts.progress(RestartAnswer(runs={9: 1})).clusters
+        assert gone.state == "gone"
 
 
 async def test_nothing_is_restarted_at_once_beside_a_rolling_restart(

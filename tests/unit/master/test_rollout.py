@@ -32,7 +32,7 @@ TARGETS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
 
 def planned(targets: Mapping[str, Mapping[int, tuple[int, ...]]] = TARGETS) -> FleetPlan:
     owners = {s: h for h, clusters in targets.items() for c in clusters.values() for s in c}
-    return fleets.fleet(targets, granted={s: Grant(host=h) for s, h in owners.items()})
+    return fleets.fleet(targets, granted={s: Grant(host=h, since=3) for s, h in owners.items()})
 
 
 def view(

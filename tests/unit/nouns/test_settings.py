@@ -14,7 +14,7 @@ from discluster.cluster.settings import ClusterSettings
 from discluster.control.settings import ControlSettings
 from discluster.errors import ConfigurationError, DocumentError
 from discluster.master.settings import MasterSettings
-from discluster.settings import Setting
+from discluster.settings import Setting, SettingChange
 from discluster.simulator.settings import SimulatorSettings
 
 ALL = [MasterSettings, ControlSettings, ClusterSettings, SimulatorSettings]
@@ -129,8 +129,28 @@ def test_every_wrong_assignment_is_told_at_once() -> None:
 
 
 def test_changes_are_told_apart_by_whether_they_reload() -> None:
-    assert settings.changes(Small(), Small(level="debug", most=4)) == (["level"], ["most"])
-    assert settings.changes(Small(), Small()) == ([], [])
+    assert settings.changes(Small(), Small(level="debug", most=4)) == [
+        SettingChange(path="level", old="info", new="debug", reloads=True),
+        SettingChange(path="most", old="3", new="4", reloads=False),
+    ]
+    assert settings.changes(Small(), Small()) == []
+
+
+def test_changes_in_a_mapping_are_told_one_by_one() -> None:
+    old = settings.parse("hosts: {a: {weight: 2}, b: {}}", MasterSettings, file="f")
+    new = settings.parse("hosts: {a: {weight: 3}, c: {standby: true}}", MasterSettings, file="f")
+    told = [(change.path, change.old, change.new) for change in settings.changes(old, new)]
+    assert told[0] == ("hosts.a.weight", "2", "3")
+    assert [(path, new is None) for path, _, new in told[1:]] == [
+        ("hosts.b", True),
+        ("hosts.c", False),
+    ]
+    assert all(change.reloads for change in settings.changes(old, new))
+
+
+def test_only_what_reloads_is_taken_on_a_reload() -> None:
+    taken = settings.reloaded(Small(), Small(level="debug", most=4))
+    assert taken == Small(level="debug")
 
 
 @pytest.mark.parametrize(

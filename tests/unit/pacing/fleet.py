@@ -20,6 +20,8 @@ from discluster.control.mastertime import MasterTime
 from discluster.control.permits import PermitDesk
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
+from discluster.master.events import EventLog
+from discluster.master.history import History
 from discluster.master.store import MasterStore
 from discluster.messages import (
     Allowance,
@@ -325,16 +327,25 @@ class PacedFleet:
     def start_master(self) -> None:
         """From its files, if there are any; the hosts do not know yet."""
         chosen = settings(*self._names, shards_per_cluster=64)
-        store = MasterStore(self._directory, keep=5)
+        store = MasterStore(self._directory)
+        events = EventLog(self._directory, keep=100, clock=self.clock)
         discord = DiscordDesk(
             settings=chosen,
             store=store,
             fetch=Discord(answer(self.shards, max_concurrency=self.lanes)).fetch,
+            events=events,
             clock=self.clock,
             rng=random.Random(1),
         )
         self.daemon = MasterDaemon(
-            settings=chosen, store=store, discord=discord, clock=self.clock, notifier=Recorder()
+            settings=chosen,
+            store=store,
+            history=History(self._directory / "history", keep=5, clock=self.clock),
+            discord=discord,
+            events=events,
+            clock=self.clock,
+            boottime=self.clock.monotonic,
+            notifier=Recorder(),
         )
         self._running = asyncio.create_task(self.daemon.run(asyncio.Event()))
 

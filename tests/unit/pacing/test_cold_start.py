@@ -76,14 +76,14 @@ async def test_a_cluster_that_comes_late_holds_the_start_up_for_the_sake_of_the_
 
 @simulated
 async def test_a_cluster_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
-    """Its shards have the lowest numbers."""
+    """It has two of the four lanes, and with them the lowest numbers."""
     rng = random.Random(1)
     async with PacedFleet(tmp_path, "a", "b", shards=16, lanes=4) as fleet:
         fleet.add("a", rng, asks_after=lambda: 100.0).connect()
         fleet.add("b", rng, asks_after=lambda: 1.0).connect()
         began = fleet.clock.monotonic()
         while len(fleet.discord.shards) < 8:
-            assert fleet.clock.monotonic() - began < 15, "three seconds, and two rounds"
+            assert fleet.clock.monotonic() - began < 21, "three seconds, and four rounds"
             await asyncio.sleep(0.1)
         await fleet.all_identified(200)
         assert fleet.discord.closest >= 5
@@ -101,4 +101,4 @@ async def test_a_host_that_goes_away_is_not_waited_for(tmp_path: Path) -> None:
         await asyncio.sleep(1.5)
         assert fleet.discord.identifies == [], "it may identify alone"
         await asyncio.sleep(60)
-        assert fleet.discord.shards == {4, 5, 6, 7}
+        assert fleet.discord.shards == {2, 3, 6, 7}, "two lanes, whole, are b's"

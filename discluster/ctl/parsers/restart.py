@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of ``disclusterctl restart``, and which of them go together."""
+"""``disclusterctl restart``: its options, and which of them go together."""
 
 import argparse
 import re
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-EPILOG: Final = (
+from discluster.ctl.parsers.base import add_command, duration, number
+
+if TYPE_CHECKING:
+    from discluster.ctl.commands import Context
+
+_EPILOG: Final = (
     "MASTER does it: a terminal that is closed leaves it running; Ctrl-C pauses it, and those under"
     " way come back. Exit status: 0 if all are back; 1 if it was refused; 4 if it stopped at one"
     " that did not come back, or somebody else paused or aborted it; 130 after Ctrl-C; 69 if"
@@ -14,8 +18,10 @@ EPILOG: Final = (
 )
 
 
-def add(restart: argparse.ArgumentParser, *, duration: Callable[[str], float]) -> None:
-    """``duration``: reads a time such as ``90s``."""
+def add(commands: Any) -> None:
+    """Adds it to the command line."""
+    text = "restart clusters: some now, or all a few at a time; their shards resume"
+    restart = add_command(commands, "restart", _restart, text, epilog=_EPILOG)
     restart.add_argument(
         "what", nargs="*", metavar="CLUSTER|HOST", help="clusters; with --rolling hosts"
     )
@@ -24,7 +30,7 @@ def add(restart: argparse.ArgumentParser, *, duration: Callable[[str], float]) -
     )
     restart.add_argument("--all", action="store_true", help="the clusters of all hosts")
     restart.add_argument(
-        "--at-a-time", type=_number, metavar="N", help="so many together (default: 2)"
+        "--at-a-time", type=number, metavar="N", help="so many together (default: 2)"
     )
     restart.add_argument(
         "--timeout", type=duration, metavar="TIME", help="for a cluster to be back (default: 2min)"
@@ -42,16 +48,9 @@ def add(restart: argparse.ArgumentParser, *, duration: Callable[[str], float]) -
         change.add_argument(
             f"--{name}", dest="change", action="store_const", const=name, help=help_text
         )
-    restart.set_defaults(complain=restart.error)
 
 
-def _number(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
-def complaint(options: argparse.Namespace) -> str | None:
+def _complaint(options: argparse.Namespace) -> str | None:
     """What does not go together, and what to use instead."""
     if not options.rolling:
         return _complaint_at_once(options)
@@ -72,3 +71,28 @@ def _complaint_at_once(options: argparse.Namespace) -> str | None:
         return "say which: 'restart 3 4' restarts two clusters now, 'restart --rolling --all' all"
     hosts = [name for name in options.what if not re.fullmatch(r"[0-9]{1,6}", name)]
     return f"{hosts[0]!r} is no cluster; for a host: --rolling {hosts[0]}" if hosts else None
+
+
+async def _restart(context: "Context", options: argparse.Namespace) -> int:
+    from discluster.console import RollingRequest
+    from discluster.ctl import restart
+
+    if fault := _complaint(options):
+        options.complain(fault)
+    at_a_time, timeout = options.at_a_time, options.timeout
+    if not options.rolling:
+        clusters = sorted({int(name) for name in options.what})
+        return await restart.at_once(context, clusters, timeout=timeout or 120.0)
+    if options.change == "continue":
+        return await restart.carry_on(context, at_a_time=at_a_time, timeout=timeout)
+    if options.change:
+        change = restart.pause if options.change == "pause" else restart.abort
+        return await change(context)
+    request = RollingRequest(
+        hosts=tuple(options.what),
+        at_a_time=at_a_time or 2,
+        timeout=timeout or 120.0,
+        force=options.force,
+        dry_run=options.dry_run,
+    )
+    return await restart.rolling(context, request)

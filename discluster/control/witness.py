@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where other hosts of the fleet can ask whether this one hears MASTER.
+
+``GET /v1/witness`` over mutual TLS 1.3, answered by a :class:`WitnessAnswer`; there is nothing else
+to be had. The port is open to the network, so everything is bounded: connections from before their
+handshake, time, and what is read.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from discluster.clock import Clock
+from discluster.control.addresses import Endpoint, is_loopback, outward_address
+from discluster.errors import DisclusterError, UnavailableError
+from discluster.messages import WitnessAnswer, encode
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/v1/witness"
+_CONNECTIONS: Final = 64
+_REQUEST_LIMIT: Final = 4096
+_TIME_LIMIT: Final = 5.0
+_TRY_AGAIN_EVERY: Final = 5.0
+_TOO_MANY_FILES_PAUSE: Final = 1.0
+
+
+class Witness:
+    """Serves one address. ``trouble``: why it does not, in words."""
+
+    def __init__(
+        self,
+        *,
+        listen: Endpoint,
+        announced: str | None,
+        ssl_context: Callable[[], ssl.SSLContext],
+        answer: Callable[[], WitnessAnswer],
+        on_change: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        """``announced``: ADDRESS:PORT that others are to use, where it is not ``listen``.
+        ``on_change``: called when it listens.
+        """
+        self._listen = listen
+        self._announced = announced
+        self._ssl_context = ssl_context
+        self._answer = answer
+        self._on_change = on_change
+        self._clock = clock
+        self._context: ssl.SSLContext | None = None
+        self._socket: socket.socket | None = None
+        self._guests: set[asyncio.Task[None]] = set()
+        self.trouble: str | None = None
+
+    def address(self, towards_master: str | None) -> str | None:
+        """As MASTER is told it; None while nobody can ask. Without the address where MASTER sees
+        that better than this machine does.
+
+        ``towards_master``: our end of the connection to MASTER. If MASTER runs on this machine as
+        well, others need another one than MASTER sees.
+        """
+        if self._socket is None:
+            return None
+        if self._announced is not None:
+            return self._announced
+        host = "" if self._listen.is_any else self._listen.host
+        if not host and towards_master is not None and is_loopback(towards_master):
+            host = outward_address() or ""
+        return str(Endpoint(host=host, port=self._socket.getsockname()[1]))
+
+    def open(self) -> None:
+        """Listens, if it does not yet, or says in :attr:`trouble` why not."""
+        if self._socket is not None:
+            return
+        try:
+            self._context = self._ssl_context()
+            self._socket = self._bind()
+            self.trouble = None
+        except DisclusterError as error:
+            if self.trouble != error.render():
+                log.error("no other host can ask this one about MASTER: %s", error.render())
+            self.trouble = error.render()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            self.open()
+            while True:
+                while self._socket is None:
+                    await self._clock.sleep(_TRY_AGAIN_EVERY)
+                    self.open()
+                self._on_change()
+                await self._accept_forever(self._socket)
+        finally:
+            self.close()
+            guests = tuple(self._guests)
+            for guest in guests:
+                guest.cancel()
+            await asyncio.gather(*guests, return_exceptions=True)
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._listen.host else socket.AF_INET
+        fresh = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            fresh.setblocking(False)
+            fresh.bind((self._listen.host, self._listen.port))
+            fresh.listen(_CONNECTIONS)
+        except (OSError, OverflowError, UnicodeError) as error:
+            fresh.close()
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            why = "another program has this port" if taken else "it must be of this machine"
+            told = getattr(error, "strerror", None) or error
+            raise UnavailableError(
+                f"witness_listen {self._listen} cannot be used: {told}",
+                hint=f"{why}: set witness_listen in control.yaml; CONTROL tries again by itself",
+            ) from None
+        return fresh
+
+    async def _accept_forever(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connected, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                log.warning("no connection to the witness can be taken: %s", error)
+                await self._clock.sleep(_TOO_MANY_FILES_PAUSE)
+                continue
+            if len(self._guests) >= _CONNECTIONS:
+                connected.close()
+                continue
+            guest = loop.create_task(self._attend(connected))
+            self._guests.add(guest)
+            guest.add_done_callback(self._guests.discard)
+
+    async def _attend(self, connected: socket.socket) -> None:
+        # Strangers may come as often as they like: they are not worth a line in the journal.
+        failures = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+        with contextlib.suppress(*failures):
+            async with asyncio.timeout(_TIME_LIMIT):
+                await self._converse(connected)
+
+    async def _converse(self, connected: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_REQUEST_LIMIT)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol,
+            connected,
+            ssl=self._context,
+            ssl_handshake_timeout=_TIME_LIMIT,
+            ssl_shutdown_timeout=_TIME_LIMIT,
+        )
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+            writer.write(self._response(request))
+            writer.close()
+            await writer.wait_closed()
+        finally:
+            # A guest that does not take its leave is not waited for.
+            writer.transport.abort()
+
+    def _response(self, request: bytes) -> bytes:
+        if request.split(b" ", 2)[:2] != [b"GET", PATH.encode()]:
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        body = encode(self._answer())
+        head = (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        return head.encode() + body
