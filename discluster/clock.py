@@ -4,7 +4,9 @@
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+DAY: Final = 86_400.0  # seconds
 
 
 class Clock(Protocol):

@@ -12,14 +12,13 @@ from typing import Final
 
 import msgspec
 
-from discluster.clock import Clock, SteadyWall, in_words
+from discluster.clock import DAY, Clock, SteadyWall, in_words
 from discluster.errors import DisclusterError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Allowance, AllowanceReport
 
 log = logging.getLogger(__name__)
 
-DAY: Final = 86_400.0
 # By so much this machine's clock may run ahead until the reset.
 _MARGIN: Final = 60.0
 

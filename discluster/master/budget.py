@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-DAY: Final = 86_400.0
+from discluster.clock import DAY
+
 # What Discord gives every bot at least, until it has said how many there are.
 _LEAST_TOTAL: Final = 1000
 

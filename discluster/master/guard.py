@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from discluster.master.budget import DAY
+from discluster.clock import DAY
 
 _HOUR: Final = 3600.0
 

@@ -3,8 +3,7 @@
 
 from pathlib import Path
 
-from discluster.clock import Clock
-from discluster.master.budget import DAY
+from discluster.clock import DAY, Clock
 from discluster.master.ledger import IdentifyLedger
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore, Remembered

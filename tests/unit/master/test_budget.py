@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discluster.clock import in_words
-from discluster.master.budget import DAY, Budget, assumed, refreshed
+from discluster.clock import DAY, in_words
+from discluster.master.budget import Budget, assumed, refreshed
 from tests.unit.master.ledgers import DailyCount
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from discluster.master.budget import DAY
+from discluster.clock import DAY
 from discluster.master.guard import GuardMemory, LoopGuard
 from tests.clock import ManualClock
 from tests.unit.master.ledgers import MemoryStore, ledger
