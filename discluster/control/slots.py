@@ -5,7 +5,7 @@ Time is cut into windows of twice the identify interval. Window k belongs to the
 ``k % slots``; it may identify once per bucket, in the first quarter of its window. The rest is the
 margin for clocks that differ and networks that delay: as long as the clocks of two hosts differ by
 no more than half the interval (2.5 s by default), their identifies of one bucket are an interval
-apart or more. That no two hosts have the same windows is MASTER's care (master/slots.py).
+apart or more. That no two hosts have the same windows is MASTER's care (master/identify/slots.py).
 """
 
 import math

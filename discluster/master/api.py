@@ -30,17 +30,17 @@ from discluster.console import (
     TokenRequest,
 )
 from discluster.errors import DisclusterError, RefusedError
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
+from discluster.master.access.tokens import TokenDesk
 from discluster.master.daemon import MasterDaemon
-from discluster.master.events import LONGEST_WAIT, EventLog
-from discluster.master.history import NO_SUCH_GENERATION
-from discluster.master.intents import NO_SUCH_HOST
-from discluster.master.link import ControlLink
-from discluster.master.ordering import NO_MOVES, edited_settings
+from discluster.master.hosts.link import ControlLink
+from discluster.master.orders.intents import NO_SUCH_HOST
+from discluster.master.orders.ordering import NO_MOVES, edited_settings
+from discluster.master.orders.restarts import NO_ROLLOUT, rolling_complaint
 from discluster.master.parts import host_plan
-from discluster.master.restarts import NO_ROLLOUT, rolling_complaint
+from discluster.master.records.events import LONGEST_WAIT, EventLog
+from discluster.master.records.history import NO_SUCH_GENERATION
 from discluster.master.settings import MasterSettings
-from discluster.master.tokens import TokenDesk
 from discluster.messages import Message, encode
 from discluster.orders import Reload, operator_order
 from discluster.plan import FleetPlan, HostName, fleet_plan_to_yaml, host_plan_to_yaml

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Watches what hosts carry, and says when shards should move for it: the shell around
-:mod:`discluster.master.balance`.
+:mod:`discluster.master.placement.balance`.
 
 What was measured is averaged over a sixth of ``rebalance_pause``, so that neither a busy minute nor
 noise moves anything. Between two moves for load, and from MASTER's start to the first, lies a whole
@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from discluster.clock import Clock
-from discluster.master.balance import (
+from discluster.master.placement.balance import (
     Balanced,
     averaged,
     complete,

@@ -9,28 +9,28 @@ from discluster import __version__
 from discluster.clock import Clock, at_most
 from discluster.console import FleetStatus, PlanDiff
 from discluster.master.adoption import caught_up, is_behind
-from discluster.master.checkpointing import CheckpointKeeper
 from discluster.master.desk import DiscordDesk
-from discluster.master.events import EventLog
 from discluster.master.expectation import Expectation, nothing_to_wait_for
-from discluster.master.history import History
-from discluster.master.hosts import HostBook, HostConnection
-from discluster.master.identify import Lanes, taken_at_most
-from discluster.master.ordering import OrderDesk
+from discluster.master.hosts.book import HostBook, HostConnection
+from discluster.master.hosts.pushing import Pusher
+from discluster.master.hosts.standing import FleetStanding
+from discluster.master.hosts.watch import Watch
+from discluster.master.identify.lanes import Lanes, taken_at_most
+from discluster.master.identify.permits import PermitOffice
+from discluster.master.orders.ordering import OrderDesk
+from discluster.master.orders.restarts import Restarts
 from discluster.master.ownership import Advance, advance
-from discluster.master.permits import PermitOffice
 from discluster.master.planning import Planning
-from discluster.master.pushing import Pusher
-from discluster.master.restarts import Restarts
+from discluster.master.records.checkpointing import CheckpointKeeper
+from discluster.master.records.events import EventLog
+from discluster.master.records.history import History
 from discluster.master.rhythm import TICK, rest
 from discluster.master.sentence import state_in_words
 from discluster.master.settings import MasterSettings
 from discluster.master.shared import Shared
-from discluster.master.standing import FleetStanding
 from discluster.master.status import MasterView, fleet_status
 from discluster.master.steps import describe_step
 from discluster.master.store import MasterStore
-from discluster.master.watch import Watch
 from discluster.messages import (
     AllowanceReport,
     Checkpoint,

@@ -8,10 +8,10 @@ from typing import Final
 from discluster.clock import Clock
 from discluster.console import Trouble
 from discluster.errors import CredentialError, DisclusterError, DiscordError, UnavailableError
-from discluster.master.budget import Budget
 from discluster.master.discord import TOKEN_REJECTED, GatewayBot, RetryLaterError
-from discluster.master.events import EventLog
-from discluster.master.ledger import IdentifyLedger
+from discluster.master.identify.budget import Budget
+from discluster.master.identify.ledger import IdentifyLedger
+from discluster.master.records.events import EventLog
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore
 

@@ -19,18 +19,18 @@ from discluster import __version__, logs
 from discluster.clock import SystemClock
 from discluster.errors import DisclusterError, UnavailableError
 from discluster.lease import boottime
+from discluster.master.access.authority import Authority
+from discluster.master.access.tokens import TokenDesk
 from discluster.master.api import MachineApi, OperatorApi
-from discluster.master.authority import Authority
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, fetch_gateway_bot
-from discluster.master.events import EventLog
-from discluster.master.history import History
-from discluster.master.link import ControlLink
-from discluster.master.ordering import edited_settings
+from discluster.master.hosts.link import ControlLink
+from discluster.master.orders.ordering import edited_settings
+from discluster.master.records.events import EventLog
+from discluster.master.records.history import History
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore
-from discluster.master.tokens import TokenDesk
 from discluster.notify import SystemdNotifier
 from discluster.secret import read_token
 from discluster.service import report_error, run_service

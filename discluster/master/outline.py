@@ -5,8 +5,8 @@ import hashlib
 
 import msgspec
 
-from discluster.master.balance import Balanced
 from discluster.master.desk import DiscordDesk
+from discluster.master.placement.balance import Balanced
 from discluster.master.planner import HostNeed
 from discluster.plan import Failed, FleetPlan
 

@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from discluster.master.checkpoints import Checkpointed
-from discluster.master.slots import paced_hosts, share_out
+from discluster.master.identify.slots import paced_hosts, share_out
+from discluster.master.records.checkpoints import Checkpointed
 from discluster.messages import HostReport
 from discluster.plan import (
     MAXIMUM_SHARDS,

@@ -3,7 +3,7 @@
 
 from collections import defaultdict
 
-from discluster.master.slots import identify_slots
+from discluster.master.identify.slots import identify_slots
 from discluster.messages import HostReport
 from discluster.plan import ClusterPlan, FleetPlan, Grant, HostPlan
 

@@ -12,13 +12,13 @@ from types import MappingProxyType
 
 import msgspec
 
-from discluster.master.capacity import Capacity, HostNeed, capacity
-from discluster.master.grouping import Group, grouped, groups_of, kin_of
-from discluster.master.loads import Scales, placed
-from discluster.master.misfits import misfits, nobody
-from discluster.master.placing import dealt, kept
-from discluster.master.quotas import quotas
-from discluster.master.suspects import moved
+from discluster.master.placement.capacity import Capacity, HostNeed, capacity
+from discluster.master.placement.grouping import Group, grouped, groups_of, kin_of
+from discluster.master.placement.loads import Scales, placed
+from discluster.master.placement.misfits import misfits, nobody
+from discluster.master.placement.placing import dealt, kept
+from discluster.master.placement.quotas import quotas
+from discluster.master.placement.suspects import moved
 from discluster.plan import ClusterPlan, Failed, HostEntry
 
 __all__ = ["HostNeed", "Target", "plan_fleet"]

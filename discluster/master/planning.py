@@ -10,20 +10,20 @@ from discluster.console import PlanDiff
 from discluster.errors import ConfigurationError
 from discluster.master.adoption import adoption
 from discluster.master.balancer import Balancer
-from discluster.master.changes import (
+from discluster.master.desk import DiscordDesk
+from discluster.master.expectation import host_needs
+from discluster.master.hosts.lost import forgotten
+from discluster.master.orders.changes import (
     departures,
     describe_changes,
     describe_reason,
     moves_in_words,
 )
-from discluster.master.desk import DiscordDesk
-from discluster.master.expectation import host_needs
-from discluster.master.history import History
-from discluster.master.lost import forgotten
-from discluster.master.orders import Orders, obeying
+from discluster.master.orders.orders import Orders, obeying
 from discluster.master.outline import Outline, fingerprint, held, outline, settled
 from discluster.master.ownership import Advance, retarget
 from discluster.master.planner import HostNeed, Target, plan_fleet
+from discluster.master.records.history import History
 from discluster.master.settings import MasterSettings
 from discluster.master.shared import Shared
 from discluster.master.store import MasterStore

@@ -4,7 +4,7 @@
 from collections import Counter
 
 from discluster.console import IdentifyStatus
-from discluster.master.ledger import NO_BUDGET
+from discluster.master.identify.ledger import NO_BUDGET
 from discluster.messages import ShardState
 
 

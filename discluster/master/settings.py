@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from discluster.documents import Rule
-from discluster.master.identify import taken_at_most
+from discluster.master.identify.lanes import taken_at_most
 from discluster.plan import MAXIMUM_SHARDS, MAXIMUM_SHARDS_PER_CLUSTER, GatewayUrl, HostName
 from discluster.settings import RuntimeDirectory, Setting, StateDirectory
 

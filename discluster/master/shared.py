@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from discluster.clock import Clock
-from discluster.master.events import EventLog
-from discluster.master.hosts import HostBook
+from discluster.master.hosts.book import HostBook
+from discluster.master.records.events import EventLog
 from discluster.plan import FleetPlan
 
 

@@ -10,15 +10,15 @@ import msgspec
 from discluster import __version__
 from discluster.clearance import rejection
 from discluster.console import FleetStatus, HostStatus, IdentifyStatus, RolloutStatus, Trouble
-from discluster.master.absences import (
+from discluster.master.hosts.absences import (
     Absence,
     Presence,
     absence_troubles,
     crash_troubles,
     host_state,
 )
-from discluster.master.failures import Crashed
-from discluster.master.lost import Losses
+from discluster.master.hosts.failures import Crashed
+from discluster.master.hosts.lost import Losses
 from discluster.master.ownership import unheard
 from discluster.master.planner import HostNeed
 from discluster.master.sentence import state_in_words

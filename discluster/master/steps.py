@@ -4,7 +4,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-from discluster.master.changes import MANY, listed
+from discluster.master.orders.changes import MANY, listed
 from discluster.master.ownership import Advance
 
 

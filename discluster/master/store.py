@@ -7,10 +7,10 @@ import msgspec
 
 from discluster.errors import StateError
 from discluster.files import read_if_there, write_atomically
-from discluster.master.allowances import Allowances
-from discluster.master.budget import Budget
-from discluster.master.guard import GuardMemory
-from discluster.master.orders import Orders
+from discluster.master.identify.allowances import Allowances
+from discluster.master.identify.budget import Budget
+from discluster.master.identify.guard import GuardMemory
+from discluster.master.orders.orders import Orders
 from discluster.plan import FleetPlan, fleet_plan_from_yaml, fleet_plan_to_yaml
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from discluster.console import Event, EventPage
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
 from tests.bench.master_hosts import Progress, host_name
 from tests.bench.processes import BenchError, Cores, Program, program
 from tests.scenario.processes import free_port

@@ -17,10 +17,10 @@ from discluster.control.mastertime import MasterTime
 from discluster.control.permits import PermitDesk
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, SessionStartLimit
-from discluster.master.events import EventLog
-from discluster.master.hosts import HostBook, HostConnection
-from discluster.master.identify import Lanes
-from discluster.master.permits import PermitOffice
+from discluster.master.hosts.book import HostBook, HostConnection
+from discluster.master.identify.lanes import Lanes
+from discluster.master.identify.permits import PermitOffice
+from discluster.master.records.events import EventLog
 from discluster.master.settings import MasterSettings
 from discluster.master.status import MasterView, fatal_block, fleet_status
 from discluster.messages import (

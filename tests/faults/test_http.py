@@ -11,7 +11,7 @@ import pytest
 
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, RetryLaterError, fetch_gateway_bot
-from discluster.master.events import EventLog
+from discluster.master.records.events import EventLog
 from discluster.master.store import MasterStore
 from discluster.secret import Secret
 from discluster.simulator import ledger

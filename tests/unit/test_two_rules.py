@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from discluster.control import lease as control
 from discluster.lease import is_over
-from discluster.master.lost import Circumstances, HostSight, losses, owners
-from discluster.master.steadiness import Steadiness
+from discluster.master.hosts.lost import Circumstances, HostSight, losses, owners
+from discluster.master.hosts.steadiness import Steadiness
 from discluster.plan import FleetPlan, Grant, HostEntry
 from tests.unit.master.fleets import GATEWAY
 

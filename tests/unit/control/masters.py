@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from discluster.console import Failure, JoinAnswer, JoinRequest
 from discluster.control.identity import Identity
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
 from discluster.messages import (
     PROTOCOL,
     ControlToMaster,

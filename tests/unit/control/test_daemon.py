@@ -25,7 +25,7 @@ from discluster.control.supervisor import UnitView, Usage
 from discluster.control.witness import Witness
 from discluster.errors import StateError, SupervisorError, UnavailableError
 from discluster.lease import boottime, holds, read_lease
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
 from discluster.messages import (
     AllowanceReport,
     Assignment,

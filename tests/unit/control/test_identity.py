@@ -14,7 +14,7 @@ from discluster.errors import (
     StateError,
     UnavailableError,
 )
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
 from tests.unit.control.masters import NOW, SmallMaster, joined_identity
 
 

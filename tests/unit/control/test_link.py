@@ -19,7 +19,7 @@ from discluster.control.link import MasterLink
 from discluster.control.mastertime import MasterTime
 from discluster.errors import ConfigurationError, StateError
 from discluster.lease import boottime
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
 from discluster.messages import (
     PROTOCOL,
     Goodbye,

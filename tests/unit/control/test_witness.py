@@ -20,7 +20,7 @@ from discluster.control.identity import Identity
 from discluster.control.panel import WitnessPanel
 from discluster.control.witness import Witness
 from discluster.errors import ConfigurationError
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
 from discluster.messages import WitnessAnswer
 from tests.clock import ManualClock
 from tests.unit.control.masters import NOW, joined_identity

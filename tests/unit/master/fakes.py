@@ -9,9 +9,9 @@ from discluster.errors import DisclusterError
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, SessionStartLimit
-from discluster.master.events import EventLog
-from discluster.master.history import History
-from discluster.master.hosts import HostConnection
+from discluster.master.hosts.book import HostConnection
+from discluster.master.records.events import EventLog
+from discluster.master.records.history import History
 from discluster.master.settings import HostSettings, MasterSettings
 from discluster.master.store import MasterStore
 from discluster.messages import PROTOCOL, Hello, HostReport, Message, PlanPush

@@ -3,8 +3,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from discluster.master.identify.slots import share_out
 from discluster.master.parts import host_plan
-from discluster.master.slots import share_out
 from discluster.messages import ClusterView, HostReport, ShardState, ShardView
 from discluster.plan import ClusterPlan, FleetPlan, Grant, HostEntry, HostPlan, Session
 

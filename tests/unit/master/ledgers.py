@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from discluster.clock import DAY, Clock
-from discluster.master.ledger import IdentifyLedger
+from discluster.master.identify.ledger import IdentifyLedger
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore, Remembered
 

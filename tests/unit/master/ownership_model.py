@@ -21,9 +21,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from discluster.master.checkpoints import Checkpointed
 from discluster.master.ownership import Advance, retarget
 from discluster.master.parts import host_plan
+from discluster.master.records.checkpoints import Checkpointed
 from discluster.messages import ClusterView, HostReport, ShardView
 from discluster.plan import ClusterPlan, FleetPlan, HostEntry, HostPlan, Session
 from discluster.stays import Stay, newest

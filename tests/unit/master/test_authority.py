@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from discluster.errors import RefusedError, StateError
-from discluster.master.authority import Authority
-from discluster.master.tokens import TokenDesk
+from discluster.master.access.authority import Authority
+from discluster.master.access.tokens import TokenDesk
 from tests.unit.master.tls import client_context, csr_of, new_key, signed_host
 
 NOW = datetime.datetime.now(datetime.UTC)

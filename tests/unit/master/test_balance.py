@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from discluster.master.balance import (
+from discluster.master.placement.balance import (
     averaged,
     complete,
     events_of,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discluster.clock import DAY, in_words
-from discluster.master.budget import Budget, assumed, refreshed
+from discluster.master.identify.budget import Budget, assumed, refreshed
 from tests.unit.master.ledgers import DailyCount
 
 

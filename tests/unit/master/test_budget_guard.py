@@ -4,7 +4,7 @@
 import pytest
 
 from discluster.clock import DAY
-from discluster.master.guard import GuardMemory, LoopGuard
+from discluster.master.identify.guard import GuardMemory, LoopGuard
 from tests.clock import ManualClock
 from tests.unit.master.ledgers import MemoryStore, ledger
 

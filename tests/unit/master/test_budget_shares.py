@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from discluster.control.allowance import Purse, Share
-from discluster.master.ledger import IdentifyLedger
+from discluster.master.identify.ledger import IdentifyLedger
 from discluster.messages import Allowance, AllowanceReport
 from tests.clock import ManualClock
 from tests.unit.master.ledgers import DailyCount, MemoryStore, ledger

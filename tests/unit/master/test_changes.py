@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import pytest
 
-from discluster.master import orders as ordered
-from discluster.master.changes import (
+from discluster.master.orders import orders as ordered
+from discluster.master.orders.changes import (
     departures,
     describe_changes,
     describe_reason,
     few,
     moves_in_words,
 )
-from discluster.master.orders import Orders
+from discluster.master.orders.orders import Orders
 from discluster.master.planner import HostNeed
 from discluster.plan import Failed, HostEntry
 from tests.unit.master.fleets import fleet

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discluster.control.checkpointing import Told, newest_stays
-from discluster.master.checkpointing import CheckpointKeeper
-from discluster.master.checkpoints import Checkpointed, Checkpoints
 from discluster.master.ownership import advance
+from discluster.master.records.checkpointing import CheckpointKeeper
+from discluster.master.records.checkpoints import Checkpointed, Checkpoints
 from discluster.master.settings import HostSettings
 from discluster.master.store import MasterStore
 from discluster.messages import Checkpoint, encode

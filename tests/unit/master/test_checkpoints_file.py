@@ -3,7 +3,7 @@
 
 import pytest
 
-from discluster.master.checkpoints import Checkpointed, Checkpoints
+from discluster.master.records.checkpoints import Checkpointed, Checkpoints
 from discluster.messages import Checkpoint
 from discluster.plan import is_sound
 from discluster.stays import Stay

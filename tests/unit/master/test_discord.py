@@ -11,10 +11,10 @@ from aiohttp import ClientTimeout, web
 
 from discluster.errors import DiscordError, UnavailableError
 from discluster.master import discord as module
-from discluster.master.budget import Budget
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import RetryLaterError, fetch_gateway_bot
-from discluster.master.events import EventLog
+from discluster.master.identify.budget import Budget
+from discluster.master.records.events import EventLog
 from discluster.master.store import MasterStore
 from discluster.secret import Secret
 from tests.clock import ManualClock

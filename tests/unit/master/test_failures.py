@@ -8,7 +8,7 @@ import pytest
 
 from discluster.console import EventQuery
 from discluster.master.adoption import adoption, caught_up, is_behind
-from discluster.master.failures import REMEMBERED, Crashed, crashed, cut_off, failed_after
+from discluster.master.hosts.failures import REMEMBERED, Crashed, crashed, cut_off, failed_after
 from discluster.messages import ClusterView, HostReport, ShardState, ShardView, UnitState
 from discluster.plan import ClusterPlan, Failed, Grant, HostEntry, Rollout, Underway
 from tests.clock import ManualClock

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from discluster.errors import DisclusterError, DocumentError
-from discluster.master.history import NO_SUCH_GENERATION, History
+from discluster.master.records.history import NO_SUCH_GENERATION, History
 from discluster.plan import ClusterPlan, FleetPlan, Grant, HostEntry
 from tests.clock import ManualClock
 from tests.unit.master.fleets import fleet, session

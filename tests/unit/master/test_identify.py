@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discluster.control import slots as host_slots
-from discluster.master.identify import AHEAD, DRIFT, Grant, Lanes, taken_at_most
+from discluster.master.identify.lanes import AHEAD, DRIFT, Grant, Lanes, taken_at_most
 from discluster.messages import PERMIT_LIFE
 from discluster.plan import IdentifySlots, SlotClaim
 

@@ -32,10 +32,10 @@ from discluster.console import (
     RolloutStatus,
     TokenRequest,
 )
+from discluster.master.access.authority import Authority
+from discluster.master.access.tokens import TokenDesk
 from discluster.master.api import MachineApi, OperatorApi
-from discluster.master.authority import Authority
-from discluster.master.link import ControlLink
-from discluster.master.tokens import TokenDesk
+from discluster.master.hosts.link import ControlLink
 from discluster.messages import (
     PROTOCOL,
     Goodbye,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from discluster.errors import ConfigurationError
-from discluster.master.lost import (
+from discluster.master.hosts.lost import (
     EVERY_GENERATION,
     Circumstances,
     HostSight,

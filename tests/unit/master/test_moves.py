@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from discluster.master.moves import Sight, progress
-from discluster.master.orders import Task
+from discluster.master.orders.moves import Sight, progress
+from discluster.master.orders.orders import Task
 from discluster.messages import ClusterView, HostReport, ShardState, ShardView
 from discluster.orders import MovesStatus, Route
 from discluster.plan import FleetPlan, Grant

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from discluster.console import IdentifyStatus
-from discluster.master.hosts import HostBook, HostConnection
-from discluster.master.news import gist
+from discluster.master.hosts.book import HostBook, HostConnection
+from discluster.master.hosts.news import gist
 from discluster.master.rhythm import rest
 from discluster.master.sentence import state_in_words
 from discluster.messages import HostReport

@@ -10,8 +10,8 @@ import pytest
 
 from discluster.console import EventQuery, RollingRequest
 from discluster.errors import DisclusterError
-from discluster.master.intents import NO_SUCH_HOST, REFUSED
-from discluster.master.orders import Task, begun, drained
+from discluster.master.orders.intents import NO_SUCH_HOST, REFUSED
+from discluster.master.orders.orders import Task, begun, drained
 from discluster.master.settings import HostSettings, MasterSettings
 from discluster.master.store import MasterStore
 from discluster.messages import Goodbye

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from discluster.errors import StateError
-from discluster.master import orders as ordered
-from discluster.master.orders import Orders, Task, obeying
+from discluster.master.orders import orders as ordered
+from discluster.master.orders.orders import Orders, Task, obeying
 from discluster.master.planner import HostNeed
 from discluster.master.store import MasterStore
 from discluster.orders import MovesStatus

@@ -6,9 +6,9 @@ import time
 import msgspec
 import pytest
 
-from discluster.master.checkpoints import Checkpointed
 from discluster.master.ownership import advance, retarget, unheard
 from discluster.master.planner import HostNeed, plan_fleet
+from discluster.master.records.checkpoints import Checkpointed
 from discluster.master.steps import describe_step
 from discluster.messages import ClusterView, HostReport
 from discluster.plan import ClusterPlan, FleetPlan, Grant, HostEntry, Session

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from discluster.master.checkpoints import Checkpointed
 from discluster.master.ownership import advance
 from discluster.master.planner import HostNeed, plan_fleet
+from discluster.master.records.checkpoints import Checkpointed
 from discluster.messages import ClusterView, HostReport, ShardView
 from discluster.plan import (
     FleetPlan,

@@ -8,9 +8,9 @@ from random import Random
 import msgspec
 import pytest
 
-from discluster.master.checkpoints import Checkpointed
-from discluster.master.lost import EVERY_GENERATION
+from discluster.master.hosts.lost import EVERY_GENERATION
 from discluster.master.ownership import Advance, advance
+from discluster.master.records.checkpoints import Checkpointed
 from discluster.messages import HostReport
 from discluster.plan import FleetPlan, Grant
 from tests.unit.master.ownership_model import Decide, explore, wander

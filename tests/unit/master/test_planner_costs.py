@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from discluster.master.balance import excess
+from discluster.master.placement.balance import excess
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.plan import Failed, HostEntry
 from tests.unit.master.targets import (

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from discluster.errors import DisclusterError
+from discluster.master.orders.rollback import contradictions, earlier_layout
 from discluster.master.planner import HostNeed
-from discluster.master.rollback import contradictions, earlier_layout
 from discluster.plan import ClusterPlan, HostEntry
 from tests.unit.master.fleets import fleet
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discluster.errors import DisclusterError
-from discluster.master.comeback import Sight
-from discluster.master.rollout import (
+from discluster.master.orders.comeback import Sight
+from discluster.master.orders.rollout import (
     Step,
     begin,
     carried_on,

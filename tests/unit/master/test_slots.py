@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from discluster.master.slots import Claims, identify_slots, paced_hosts, share_out
+from discluster.master.identify.slots import Claims, identify_slots, paced_hosts, share_out
 from discluster.messages import HostReport
 from discluster.plan import (
     FleetPlan,

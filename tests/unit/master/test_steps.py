@@ -3,7 +3,7 @@
 
 import msgspec
 
-from discluster.master.changes import describe_reason, moves_in_words
+from discluster.master.orders.changes import describe_reason, moves_in_words
 from discluster.master.ownership import Advance
 from discluster.master.steps import describe_step
 from discluster.plan import ClusterPlan, Grant, HostEntry

@@ -9,9 +9,9 @@ import pytest
 
 from discluster.console import FleetStatus, IdentifyStatus, Trouble
 from discluster.errors import DocumentError, StateError
-from discluster.master.budget import Budget
-from discluster.master.changes import describe_changes, describe_reason
-from discluster.master.lost import Losses
+from discluster.master.hosts.lost import Losses
+from discluster.master.identify.budget import Budget
+from discluster.master.orders.changes import describe_changes, describe_reason
 from discluster.master.ownership import advance
 from discluster.master.planner import HostNeed, plan_fleet
 from discluster.master.status import HostView, MasterView, fatal_block, fleet_status

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discluster.master.hosts import HostBook, HostConnection
+from discluster.master.hosts.book import HostBook, HostConnection
+from discluster.master.hosts.steadiness import Steadiness
+from discluster.master.hosts.witnesses import LARGEST_PANEL, Panel, panel_after, witness_address
 from discluster.master.parts import HostPlans
-from discluster.master.steadiness import Steadiness
-from discluster.master.witnesses import LARGEST_PANEL, Panel, panel_after, witness_address
 from discluster.messages import HostReport, PlanPush
 from discluster.plan import Away, FleetPlan, Grant, HostEntry, Recovery
 from tests.clock import ManualClock

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from discluster.master.authority import Authority
+from discluster.master.access.authority import Authority
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -25,7 +25,7 @@ from discluster.messages import (
 )
 from discluster.plan import IdentifySlots
 
-DECODERS = [
+DECODERS: list[tuple[msgspec.json.Decoder[Any], tuple[type[Message], ...]]] = [
     (messages.control_to_master, get_args(ControlToMaster)),
     (messages.master_to_control, get_args(MasterToControl)),
     (messages.cluster_to_control, get_args(ClusterToControl)),

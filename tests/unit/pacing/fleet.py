@@ -20,8 +20,8 @@ from discluster.control.mastertime import MasterTime
 from discluster.control.permits import PermitDesk
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
-from discluster.master.events import EventLog
-from discluster.master.history import History
+from discluster.master.records.events import EventLog
+from discluster.master.records.history import History
 from discluster.master.store import MasterStore
 from discluster.messages import (
     Allowance,

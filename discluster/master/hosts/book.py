@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from discluster.clock import Clock
-from discluster.master.lost import HostSight
-from discluster.master.news import NOTHING, gist
+from discluster.master.hosts.lost import HostSight
+from discluster.master.hosts.news import NOTHING, gist
+from discluster.master.hosts.steadiness import Steadiness
+from discluster.master.hosts.witnesses import witness_address
 from discluster.master.status import HostView
-from discluster.master.steadiness import Steadiness
-from discluster.master.witnesses import witness_address
 from discluster.messages import GoodbyeSeen, Halt, HostReport, Message, ShardState
 from discluster.plan import FleetPlan, HostPlan
 
@@ -160,7 +160,7 @@ class HostBook:
                 host.connection.steadiness.begin_anew()
 
     def sights(self, *, lease: float) -> dict[str, HostSight]:
-        """What :mod:`discluster.master.lost` goes by. ``lease``: seconds."""
+        """What :mod:`discluster.master.hosts.lost` goes by. ``lease``: seconds."""
         now = self._clock.monotonic()
         return {name: self._sight(host, now, lease) for name, host in self._hosts.items()}
 

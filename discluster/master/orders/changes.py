@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from discluster.console import PlanChange, PlanDiff
-from discluster.master.orders import Orders
+from discluster.master.orders.orders import Orders
 from discluster.master.planner import HostNeed
 from discluster.plan import FleetPlan, HostEntry
 

@@ -3,8 +3,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from discluster.master.capacity import Capacity, HostNeed
-from discluster.master.grouping import Group
+from discluster.master.placement.capacity import Capacity, HostNeed
+from discluster.master.placement.grouping import Group
 from discluster.plan import Failed
 
 

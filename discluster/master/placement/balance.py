@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from discluster.master.capacity import HostNeed, capacity
+from discluster.master.placement.capacity import HostNeed, capacity
 from discluster.messages import ClusterView, HostReport
 from discluster.plan import HostEntry
 

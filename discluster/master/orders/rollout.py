@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from discluster.errors import DisclusterError
-from discluster.master.comeback import (
+from discluster.master.orders.comeback import (
     Place,
     Sight,
     ailment,

@@ -8,7 +8,7 @@ from typing import Final
 
 from discluster.clock import Clock
 from discluster.errors import StateError
-from discluster.master.checkpoints import Checkpointed, Checkpoints
+from discluster.master.records.checkpoints import Checkpointed, Checkpoints
 from discluster.master.store import MasterStore
 from discluster.messages import Checkpoint
 
@@ -18,7 +18,7 @@ _WRITTEN_AT_MOST_EVERY: Final = 10.0
 
 
 class CheckpointKeeper:
-    """The loop around :class:`discluster.master.checkpoints.Checkpoints`."""
+    """The loop around :class:`discluster.master.records.checkpoints.Checkpoints`."""
 
     def __init__(self, *, store: MasterStore, clock: Clock, shard_count: int) -> None:
         """Takes up what is on disk. ``shard_count``: of the fleet, 0 before its first plan."""

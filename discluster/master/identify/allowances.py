@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from discluster.master.budget import Budget
+from discluster.master.identify.budget import Budget
 from discluster.messages import AllowanceReport
 
 # Of what can be spent, all hosts together get half; MASTER, which is there nearly always, the rest.

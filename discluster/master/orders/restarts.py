@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Restarts that an operator asked for: the shell around :mod:`discluster.master.rollout`."""
+"""Restarts that an operator asked for: the shell around :mod:`discluster.master.orders.rollout`."""
 
 from typing import Final
 
@@ -15,9 +15,9 @@ from discluster.console import (
     RolloutStatus,
 )
 from discluster.errors import DisclusterError
-from discluster.master import rollout as rolling
-from discluster.master.comeback import Place, Sight, places, shortfall
-from discluster.master.events import Severity
+from discluster.master.orders import rollout as rolling
+from discluster.master.orders.comeback import Place, Sight, places, shortfall
+from discluster.master.records.events import Severity
 from discluster.master.shared import Shared
 from discluster.plan import FleetPlan, Rollout, Underway
 

@@ -8,8 +8,8 @@ import msgspec
 
 from discluster.clock import in_words
 from discluster.console import Trouble
-from discluster.master.failures import Crashed
-from discluster.master.lost import Losses
+from discluster.master.hosts.failures import Crashed
+from discluster.master.hosts.lost import Losses
 from discluster.plan import FleetPlan
 
 Presence = Literal["connected", "unattended", "down", "silent", "lost", "expected"]

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 
 from discluster.errors import ConfigurationError
-from discluster.master.capacity import HostNeed
+from discluster.master.placement.capacity import HostNeed
 
 _MOST_NAMES = 5
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from discluster.clock import Clock
-from discluster.master.hosts import HostBook, HostConnection
+from discluster.master.hosts.book import HostBook, HostConnection
 from discluster.master.parts import HostPlans
 from discluster.messages import PlanPush
 from discluster.plan import FleetPlan, HostPlan, digest, host_plan_to_yaml

@@ -16,12 +16,12 @@ from discluster.console import (
     StoppedShard,
     WaitingShard,
 )
-from discluster.master.coldstart import ColdStart, has_begun
 from discluster.master.desk import DiscordDesk
-from discluster.master.events import EventLog
-from discluster.master.hosts import HostBook, HostConnection
-from discluster.master.identify import Lanes
-from discluster.master.ledger import NO_BUDGET
+from discluster.master.hosts.book import HostBook, HostConnection
+from discluster.master.identify.coldstart import ColdStart, has_begun
+from discluster.master.identify.lanes import Lanes
+from discluster.master.identify.ledger import NO_BUDGET
+from discluster.master.records.events import EventLog
 from discluster.master.rhythm import TICK, rest
 from discluster.messages import (
     AllowanceReport,

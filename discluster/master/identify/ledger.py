@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from discluster.clock import Clock, SteadyWall, in_words
-from discluster.master import allowances, budget
-from discluster.master.allowances import Allowances, Grants, Told
-from discluster.master.budget import Budget
-from discluster.master.guard import LoopGuard, Stop
+from discluster.master.identify import allowances, budget
+from discluster.master.identify.allowances import Allowances, Grants, Told
+from discluster.master.identify.budget import Budget
+from discluster.master.identify.guard import LoopGuard, Stop
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore, Remembered
 from discluster.messages import Allowance, AllowanceReport
@@ -154,7 +154,7 @@ class IdentifyLedger:
     def allow(
         self, shards: Mapping[str, int], *, all_shards: int, demand: int
     ) -> dict[str, Allowance]:
-        """The allowances to send now; see :class:`~discluster.master.allowances.Grants`."""
+        """The allowances to send now; see :class:`allowances.Grants`."""
         ready = {h: n for h, n in shards.items() if all(t.taken for t in self._told.get(h, ()))}
         case = Grants(
             budget=self._at_hand(),

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
-from discluster.master.changes import few
-from discluster.master.orders import Task
+from discluster.master.orders.changes import few
+from discluster.master.orders.orders import Task
 from discluster.messages import HostReport, ShardState
 from discluster.orders import MovesStatus, Route
 from discluster.plan import FleetPlan

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from discluster.clock import Clock
 from discluster.console import Event, EventKind, EventPage, EventQuery
-from discluster.master.eventfiles import EventFiles
+from discluster.master.records.eventfiles import EventFiles
 
 log = logging.getLogger(__name__)
 

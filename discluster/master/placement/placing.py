@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 
-from discluster.master.grouping import Group
+from discluster.master.placement.grouping import Group
 
 Bucket = Callable[[int], int]
 

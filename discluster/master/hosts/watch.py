@@ -7,14 +7,14 @@ from typing import Final
 import msgspec
 
 from discluster.clock import Clock, in_words
-from discluster.master.events import EventLog
-from discluster.master.failures import Crashed, crashed, cut_off, failed_after
-from discluster.master.hosts import HostBook
-from discluster.master.lost import Circumstances, Losses, away_after, losses, owners
+from discluster.master.hosts.book import HostBook
+from discluster.master.hosts.failures import Crashed, crashed, cut_off, failed_after
+from discluster.master.hosts.lost import Circumstances, Losses, away_after, losses, owners
+from discluster.master.hosts.witnesses import panel_after
 from discluster.master.ownership import Advance
+from discluster.master.records.events import EventLog
 from discluster.master.rhythm import TICK
 from discluster.master.settings import MasterSettings
-from discluster.master.witnesses import panel_after
 from discluster.plan import Away, Failed, FleetPlan, Recovery
 
 _ASLEEP: Final = 0.01

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from discluster.master.capacity import Capacity
+from discluster.master.placement.capacity import Capacity
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 

@@ -9,14 +9,14 @@ import msgspec
 from discluster import settings as declared
 from discluster.console import PlanDiff
 from discluster.errors import DisclusterError
-from discluster.master import orders as ordered
-from discluster.master.changes import few
-from discluster.master.history import History
-from discluster.master.hosts import HostBook
-from discluster.master.orders import Orders
+from discluster.master.hosts.book import HostBook
+from discluster.master.orders import orders as ordered
+from discluster.master.orders.changes import few
+from discluster.master.orders.orders import Orders
+from discluster.master.orders.rollback import contradictions, earlier_layout
 from discluster.master.planner import Target
 from discluster.master.planning import Planning
-from discluster.master.rollback import contradictions, earlier_layout
+from discluster.master.records.history import History
 from discluster.master.settings import MasterSettings
 from discluster.master.shared import Shared
 from discluster.orders import (

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from discluster.clearance import Clearing
 from discluster.clock import Clock
-from discluster.master.events import EventLog
-from discluster.master.hosts import HostConnection
+from discluster.master.hosts.book import HostConnection
+from discluster.master.records.events import EventLog
 from discluster.messages import Clearance, ClearanceCase, Halt, Message
 
 _Canary = tuple[str, int]  # host and shard

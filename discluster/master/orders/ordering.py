@@ -10,12 +10,12 @@ import msgspec
 from discluster import settings as declared
 from discluster.console import PlanHistory
 from discluster.errors import DocumentError
-from discluster.master import orders as ordered
-from discluster.master.history import History
-from discluster.master.intents import Intent, Intents
-from discluster.master.moves import Sight, progress
-from discluster.master.orders import Task
+from discluster.master.orders import orders as ordered
+from discluster.master.orders.intents import Intent, Intents
+from discluster.master.orders.moves import Sight, progress
+from discluster.master.orders.orders import Task
 from discluster.master.planning import Planning
+from discluster.master.records.history import History
 from discluster.master.settings import MasterSettings
 from discluster.master.shared import Shared
 from discluster.orders import MovesStatus, Order, Ordered

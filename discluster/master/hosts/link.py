@@ -16,7 +16,7 @@ from aiohttp import WSMsgType, web
 from discluster import __version__
 from discluster.clock import Clock
 from discluster.errors import ProtocolError
-from discluster.master.hosts import HostConnection
+from discluster.master.hosts.book import HostConnection
 from discluster.messages import (
     PROTOCOL,
     ControlToMaster,
