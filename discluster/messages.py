@@ -104,7 +104,8 @@ class HostReport(Message, frozen=True, kw_only=True):
     ``rejected``: Discord rejected a shard of this host for good, in words. ``leaving``: its
     clusters are being stopped, as when the machine shuts down, and others should take its shards.
     ``witness``: ADDRESS:PORT where other hosts can ask it for MASTER; without the address the one
-    that MASTER sees. ``panel``: the witnesses that its plan in force names.
+    that MASTER sees. ``panel``: the witnesses that its plan in force names. ``keeps``: its clusters
+    run on when nobody can tell it whether MASTER lives (``when_isolated``).
     """
 
     plan_generation: int
@@ -120,6 +121,7 @@ class HostReport(Message, frozen=True, kw_only=True):
     leaving: bool = False
     witness: str | None = None
     panel: tuple[str, ...] = ()
+    keeps: bool = False
 
 
 # --- CONTROL -> MASTER ---------------------------------------------------------------------------

@@ -245,7 +245,8 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     MASTER's files were ever older than what hosts follow. ``witnesses``: as in :class:`HostPlan`;
     ``panel_before``: those that a host may still go by which has not reported the newest ones.
     ``failed``: clusters that are not planned again. ``away``: what a MASTER that is restarted must
-    know of hosts that do not tell it.
+    know of hosts that do not tell it. ``keeping``: hosts that keep their shards when nobody can
+    tell them whether MASTER lives.
     """
 
     generation: Annotated[int, Rule(minimum=1)]
@@ -264,6 +265,7 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     panel_before: tuple[HostName, ...] = ()
     failed: dict[ClusterId, Failed] = {}
     away: dict[HostName, Away] = {}
+    keeping: tuple[HostName, ...] = ()
 
     def __post_init__(self) -> None:
         seen_clusters: dict[int, str] = {}
@@ -353,6 +355,8 @@ def fleet_plan_to_yaml(plan: FleetPlan) -> str:
         lines += section("failed", plan.failed)
     if plan.away:
         lines += section("away", plan.away)
+    if plan.keeping:
+        lines.append(f"keeping: {flow(plan.keeping)}")
     if plan.rollout is not None:
         lines += _rollout(plan.rollout)
     return "\n".join(lines) + "\n"

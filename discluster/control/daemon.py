@@ -116,6 +116,7 @@ class ControlDaemon:
             rejected=self._standing.rejected,
             leaving=self._farewell.leaving,
             witness=self._witness_address(),
+            keeps=self._leasing.keeps,
         )
 
     def status(self) -> HostStatus:

@@ -110,6 +110,11 @@ class Leasing:
     def lease(self) -> Lease:
         return self._tenure.lease
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the clusters run on when nobody can tell whether MASTER lives."""
+        return self._tenure.when_isolated == "keep"
+
     def words(self) -> str:
         """How it stands, for a person; empty if all is well, or there is nothing to run."""
         return rules.words(self._tenure, self._now()) if self._plan() is not None else ""

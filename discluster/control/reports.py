@@ -23,6 +23,7 @@ def build_report(
     rejected: str | None = None,
     leaving: bool = False,
     witness: str | None = None,
+    keeps: bool = False,
 ) -> HostReport:
     """The full snapshot for MASTER. ``troubles``: of starts and stops, by cluster."""
     numbers = {
@@ -47,6 +48,7 @@ def build_report(
         leaving=leaving,
         witness=witness,
         panel=tuple(sorted(plan.witnesses)) if plan else (),
+        keeps=keeps,
     )
 
 

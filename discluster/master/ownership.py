@@ -109,7 +109,13 @@ def advance(
     for shard in look.arrived():
         del look.sessions[shard]
     after = msgspec.structs.replace(fleet, granted=look.granted, sessions=look.sessions)
-    slots = share_out(fleet.slots, paced_hosts(after), known.reports, look.generation)
+    slots = share_out(
+        fleet.slots,
+        paced_hosts(after),
+        known.reports,
+        look.generation,
+        stopped=_stopped(after, known),
+    )
     after = msgspec.structs.replace(after, slots=slots)
     if after == fleet:
         return Advance(fleet=fleet, changed=False)
@@ -338,6 +344,18 @@ def _overtaking(fleet: FleetPlan, generation: int, known: _Known) -> FleetPlan:
         sessions={},
         slots=slots,
     )
+
+
+def _stopped(fleet: FleetPlan, known: _Known) -> frozenset[str]:
+    """Hosts without a shard in any plan that they may still follow: lost ones whose shards have all
+    passed on, since no witness renews their leases then, and those that left the fleet. Not so one
+    that keeps its shards in isolation.
+    """
+    if _unsure(fleet, known.reports):
+        return frozenset()
+    left = fleet.slots.keys() - fleet.hosts.keys() - frozenset(known.connected)
+    owners = {grant.host for grant in fleet.granted.values()}
+    return frozenset(known.lost).union(left).difference(owners, fleet.keeping)
 
 
 def _last_known(shard: int, reports: Mapping[str, HostReport], shard_count: int) -> Session | None:

@@ -13,6 +13,7 @@ from discluster.console import FleetStatus, HostStatus, IdentifyStatus, RolloutS
 from discluster.master.hosts.absences import (
     Absence,
     Presence,
+    Whereabouts,
     absence_troubles,
     crash_troubles,
     host_state,
@@ -189,12 +190,13 @@ def _troubles(view: MasterView) -> Iterator[Trouble]:
         )
     yield from _stopped(view.identify)
     yield from _recovery(view.fleet, reports)
+    shards = Whereabouts(view.fleet)
     for name, host in sorted(view.hosts.items()):
         sight = Absence(
             host=name,
             state=host_state(name, host.state, view.fleet),
             seen=host.seen,
-            fleet=view.fleet,
+            shards=shards,
             losses=view.losses,
             waiting=view.waiting_for is not None,
         )
@@ -202,7 +204,7 @@ def _troubles(view: MasterView) -> Iterator[Trouble]:
         if host.refused_plan is not None:
             text = f"{name} refused its plan: {host.refused_plan}"
             yield Trouble(severity="error", text=text, host=name)
-    yield from crash_troubles(view.fleet, view.crashed)
+    yield from crash_troubles(shards, view.crashed)
     for note in view.notes:
         yield Trouble(severity="warning", text=note)
     yield from _count_notice(view)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.rows import CRASH, ORDERLY, UNHEARD
+from tests.chaos.rows import CRASH, ORDERLY, UNHEARD, Promise
 from tests.scenario.fleet import Fleet
 from tests.scenario.losing import (
     GIVEN_AWAY,
@@ -127,6 +127,31 @@ async def test_host_without_power_is_replaced_from_checkpoints_and_stays_so_when
         await ours.shared(shares(THREE))
         doing.done()
     kept(doing.result, record_property, resumes=len(own))
+
+
+async def test_shards_of_a_lost_host_that_no_checkpoint_told_of_identify_elsewhere(
+    fleet: Fleet, record_property: Note
+) -> None:
+    """The host had all windows of wall-clock time; once it is lost nobody keeps clear of them."""
+    hosts = {"alpha": {}, "beta": {"standby": True}}
+    ours, observer = await observed(
+        fleet,
+        PAIR,
+        master={"hosts": hosts},
+        expected={"alpha": SHARDS, "beta": 0},
+        checkpoints=3600.0,
+    )
+    # What came while nobody had a session is lost with it, and the oracle of that says so.
+    promise = Promise(lost=None, doubles="replayed", identifies=SHARDS, twice=None)
+    async with observer.row("a host loses its power, no checkpoint was told", promise) as doing:
+        await fleet.cut_power("alpha")
+        await ours.shared({"alpha": 0, "beta": SHARDS})
+        doing.done()
+    row = doing.result
+    assert [broken for broken in row.broken if not broken.startswith("O-13: ")] == []
+    assert (row.identifies, row.resumes) == (SHARDS, 0)
+    record_property(row.what, f"down {max(row.pauses):.2f} s at the most")
+    assert max(row.pauses) < GIVEN_AWAY + 5.0
 
 
 async def test_clusters_that_crash_while_master_is_away_for_long_come_back_without_it(

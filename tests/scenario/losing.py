@@ -51,6 +51,7 @@ async def observed(
     when_isolated: str = "stop",
     delay: float = 0.0,
     expected: Mapping[str, int] | None = None,
+    checkpoints: float = CHECKPOINTS,
 ) -> tuple[OurFleet, Observer]:
     """A fleet with small leases whose network can be broken; all shards are ready, and each host
     has its share, or as many as are ``expected``.
@@ -63,7 +64,7 @@ async def observed(
         simulator={**SIMULATOR, "heartbeat_interval": HEARTBEAT},
         recording=True,
         master={**EASY, **(master or {})},
-        control={"checkpoint_interval": CHECKPOINTS, "when_isolated": when_isolated},
+        control={"checkpoint_interval": checkpoints, "when_isolated": when_isolated},
         wired=True,
         delay=delay,
     )
@@ -100,5 +101,5 @@ def kept(row: Row, note: Note, *, resumes: int) -> None:
     figures = f"down {median(down):.2f} s, worst {down[-1]:.2f} s; twice {row.overlap:.2f} s"
     print(f"\n{row.what}: {figures}; {row.resumes} resumes, {row.identifies} identifies")
     note(row.what, figures)
-    assert row.broken == []
+    assert row.broken == [], row.broken
     assert row.resumes == resumes

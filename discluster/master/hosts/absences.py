@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hosts that are away, and clusters that crash, in words for operators. Pure."""
 
+from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -15,6 +17,31 @@ from discluster.plan import FleetPlan
 Presence = Literal["connected", "unattended", "down", "silent", "lost", "expected"]
 
 
+class Whereabouts:
+    """The shards of a plan, looked through once for all hosts."""
+
+    def __init__(self, fleet: FleetPlan | None) -> None:
+        self.fleet = fleet
+
+    @cached_property
+    def held(self) -> Counter[str]:
+        """How many shards each host may run."""
+        granted = self.fleet.granted if self.fleet is not None else {}
+        return Counter(grant.host for grant in granted.values())
+
+    def went(self, shards: tuple[int, ...]) -> str:
+        """Where ``shards`` shall be now: ``went to alpha and gamma``; empty if nowhere."""
+        hosts = sorted({self._targets[s][0] for s in shards if s in self._targets})
+        if not hosts:
+            return ""
+        listed = ", ".join(hosts[:-1]) + " and " + hosts[-1] if len(hosts) > 1 else hosts[0]
+        return f"went to {listed}"
+
+    @cached_property
+    def _targets(self) -> dict[int, tuple[str, int]]:
+        return self.fleet.targets() if self.fleet is not None else {}
+
+
 class Absence(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a host that may be away. ``seen``: seconds since its last word, None if
     never. ``waiting``: MASTER still waits for hosts.
@@ -23,9 +50,13 @@ class Absence(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     state: Presence
     seen: float | None
-    fleet: FleetPlan | None
+    shards: Whereabouts
     losses: Losses
     waiting: bool
+
+    @property
+    def fleet(self) -> FleetPlan | None:
+        return self.shards.fleet
 
 
 def host_state(host: str, state: Presence, fleet: FleetPlan | None) -> Presence:
@@ -61,7 +92,7 @@ def absence_troubles(case: Absence) -> Iterator[Trouble]:
         yield from _back(case)
 
 
-def crash_troubles(fleet: FleetPlan | None, crashed: tuple[Crashed, ...]) -> Iterator[Trouble]:
+def crash_troubles(shards: Whereabouts, crashed: tuple[Crashed, ...]) -> Iterator[Trouble]:
     """Clusters that have failed, now or within the last hour."""
     for cluster in crashed:
         if cluster.again:
@@ -73,8 +104,9 @@ def crash_troubles(fleet: FleetPlan | None, crashed: tuple[Crashed, ...]) -> Ite
                 host=cluster.host,
                 cluster=cluster.cluster,
             )
+    fleet = shards.fleet
     for number, failed in sorted(fleet.failed.items() if fleet is not None else ()):
-        went = _went(fleet, failed.shards)
+        went = shards.went(failed.shards)
         yield Trouble(
             severity="warning",
             text=f"cluster {number} on {failed.host} failed again and again;"
@@ -89,15 +121,17 @@ def _lost(case: Absence) -> Trouble:
     name, fleet = case.host, case.fleet
     assert fleet is not None
     shards = fleet.away[name].shards
-    left = sum(grant.host == name for grant in fleet.granted.values())
+    left = case.shards.held[name]
     told = (
-        f"its {len(shards)} shards {_went(fleet, shards) or 'wait'}"
+        f"its {len(shards)} shards {case.shards.went(shards) or 'wait'}"
         if shards
         else "it had no shard"
     )
     if left:
         why = case.losses.stuck.get(name)
         told += f"; {left} of them are still its own" + (f": {why}" if why else "")
+    elif name in fleet.keeping:
+        told += "; when_isolated is keep there: it may go on, so others identify seldom"
     return Trouble(
         severity="error",
         text=f"{name} is lost: {told}",
@@ -149,17 +183,7 @@ def _back(case: Absence) -> Iterator[Trouble]:
         yield Trouble(
             severity="error",
             text=f"{name} does not reach Discord; its {len(away.shards)} shards"
-            f" {_went(fleet, away.shards) or 'wait'}",
+            f" {case.shards.went(away.shards) or 'wait'}",
             hint=f"look at the network of {name}; then: disclusterctl undrain {name}",
             host=name,
         )
-
-
-def _went(fleet: FleetPlan | None, shards: tuple[int, ...]) -> str:
-    """Where shards shall be now: ``went to alpha and gamma``; empty if nowhere."""
-    targets = fleet.targets() if fleet is not None else {}
-    hosts = sorted({targets[shard][0] for shard in shards if shard in targets})
-    if not hosts:
-        return ""
-    listed = ", ".join(hosts[:-1]) + " and " + hosts[-1] if len(hosts) > 1 else hosts[0]
-    return f"went to {listed}"

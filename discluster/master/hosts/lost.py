@@ -130,12 +130,28 @@ def away_after(
     }
     known = fleet.hosts.keys() | found.lost.keys()
     after = {h: away for h, away in fleet.away.items() if h not in gone and h in known}
-    for host in found.lost.keys() - asserted:
-        before = after.get(host)
-        if before is None or before.state != "lost":
-            shards = tuple(sorted(s for s, grant in fleet.granted.items() if grant.host == host))
-            after[host] = Away(state="lost", at=wall, shards=shards)
+    fresh = {
+        host: list[int]()
+        for host in found.lost.keys() - asserted
+        if host not in after or after[host].state != "lost"
+    }
+    for shard, grant in fleet.granted.items() if fresh else ():
+        if grant.host in fresh:
+            fresh[grant.host].append(shard)
+    for host, shards in fresh.items():
+        after[host] = Away(state="lost", at=wall, shards=tuple(sorted(shards)))
     return after
+
+
+def keeping_after(
+    fleet: FleetPlan, reports: Mapping[str, HostReport], *, asserted: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Hosts that run on where nobody answers them, by their last reports. ``asserted``: they are
+    off.
+    """
+    told = {host for host, report in reports.items() if report.keeps}
+    kept = {host for host in fleet.keeping if host in fleet.slots and host not in reports}
+    return tuple(sorted((told | kept).difference(asserted)))
 
 
 def _patience(case: Circumstances, sight: HostSight) -> float:

@@ -9,7 +9,14 @@ import msgspec
 from discluster.clock import Clock, in_words
 from discluster.master.hosts.book import HostBook
 from discluster.master.hosts.failures import Crashed, crashed, cut_off, failed_after
-from discluster.master.hosts.lost import Circumstances, Losses, away_after, losses, owners
+from discluster.master.hosts.lost import (
+    Circumstances,
+    Losses,
+    away_after,
+    keeping_after,
+    losses,
+    owners,
+)
 from discluster.master.hosts.witnesses import panel_after
 from discluster.master.ownership import Advance
 from discluster.master.records.events import EventLog
@@ -75,9 +82,11 @@ class Watch:
             away = self._unfit(fleet, away)
             failed = self._failed(fleet)
         recovery = _without(fleet.recovery, asserted)
-        if (away, failed, recovery) == (fleet.away, fleet.failed, fleet.recovery):
+        keeping = keeping_after(fleet, self._book.reports(), asserted=asserted)
+        after = {"away": away, "failed": failed, "recovery": recovery, "keeping": keeping}
+        if all(getattr(fleet, name) == told for name, told in after.items()):
             return fleet
-        return msgspec.structs.replace(fleet, away=away, failed=failed, recovery=recovery)
+        return msgspec.structs.replace(fleet, **after)
 
     def name_witnesses(self, step: Advance) -> Advance:
         """``step`` with the panel that its plan shall name."""

@@ -108,6 +108,10 @@ class Lanes:
         for shard, host in waiting:
             self.request(shard, host)
 
+    def rest(self, until: float) -> None:
+        """No lane grants anything before."""
+        self._rest_until = max(self._rest_until, until)
+
     def set_away(self, slots: Iterable[SlotClaim]) -> None:
         """The slots of hosts that pace themselves just now, being out of touch."""
         self._away = tuple(slots)

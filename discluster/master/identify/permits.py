@@ -84,6 +84,9 @@ class PermitOffice:
             return
         if self._fleet is None:
             self._start.expect(fleet)
+        elif self._free_of_claims(self._fleet, fleet):
+            # Such a host may have identified until its lease ended, a moment ago.
+            self._lanes.rest(self._clock.monotonic() + self._interval)
         self._fleet = fleet
         self._shards = {
             host: sum(len(cluster.shards) for cluster in entry.clusters.values())
@@ -203,8 +206,9 @@ class PermitOffice:
         """Tells hosts what they may spend while MASTER is away, where that must change."""
         if self._fleet is None:
             return
-        known = self._shards.keys() | self._owners | self._present
-        self._ledger.forget(self._ledger.promises.keys() - known)
+        planned = {host for host, shards in self._shards.items() if shards}
+        able = planned | self._owners | self._present | frozenset(self._fleet.keeping)
+        self._ledger.forget(self._ledger.promises.keys() - able)
         due = self._ledger.allow(
             {host: self._shards.get(host, 0) for host in self._present & by_host.keys()},
             all_shards=self._fleet.shard_count,
@@ -279,6 +283,13 @@ class PermitOffice:
         since = self._clock.monotonic() - 2 * _DENIAL_PAUSE
         sent_away = {s: (d.host, d.reason) for s, d in self._denied.items() if d.at >= since}
         return {**sent_away, **{s: (host, None) for s, host in self._lanes.waiting.items()}}
+
+    def _free_of_claims(self, before: FleetPlan, after: FleetPlan) -> frozenset[str]:
+        """Hosts of whose windows we kept clear, and need to no more."""
+        if before.slots is after.slots:
+            return frozenset()
+        gone = before.slots.keys() - after.slots.keys()
+        return frozenset(gone) - self._book.paced_by_us(self._interval)
 
     def _away_slots(self) -> list[SlotClaim]:
         if self._fleet is None:

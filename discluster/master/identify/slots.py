@@ -12,7 +12,7 @@ modulo the smaller number. A host keeps its slot when the number doubles, and th
 windows is free for a newcomer once the host has reported the plan that takes it away.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -45,16 +45,23 @@ def identify_slots(fleet: FleetPlan, host: str) -> IdentifySlots:
 
 
 def share_out(
-    claims: Claims, wanted: Iterable[str], reports: Mapping[str, HostReport], generation: int
+    claims: Claims,
+    wanted: Iterable[str],
+    reports: Mapping[str, HostReport],
+    generation: int,
+    *,
+    stopped: Collection[str] = (),
 ) -> dict[str, tuple[SlotClaim, ...]]:
     """The claims under a plan with this ``generation``, in which ``wanted`` have slots.
+    ``stopped``: hosts that identify nothing before they have heard of a newer plan, whatever they
+    follow.
 
     What is returned equals ``claims`` if nobody's windows change; claims that a host has left
     behind go when they do.
     """
     wanted = frozenset(wanted)
     followed = {
-        host: _followed(claims.get(host), reports.get(host))
+        host: () if host in stopped else _followed(claims.get(host), reports.get(host))
         for host in sorted({*claims, *wanted, *reports})
     }
     book = _Book(followed)

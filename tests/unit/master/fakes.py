@@ -20,9 +20,14 @@ from tests.clock import ManualClock
 from tests.unit.master.fleets import GATEWAY, report
 
 
-def answer(shards: int = 4, remaining: int = 900, max_concurrency: int = 1) -> GatewayBot:
+def answer(
+    shards: int = 4, remaining: int = 900, max_concurrency: int = 1, reset_after: int = 3_600_000
+) -> GatewayBot:
     limit = SessionStartLimit(
-        total=1000, remaining=remaining, reset_after=3_600_000, max_concurrency=max_concurrency
+        total=1000,
+        remaining=remaining,
+        reset_after=reset_after,
+        max_concurrency=max_concurrency,
     )
     return GatewayBot(url=GATEWAY, shards=shards, session_start_limit=limit)
 

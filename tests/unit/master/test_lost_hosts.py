@@ -2,14 +2,27 @@
 """A MASTER whose hosts fall silent: what it gives away, when, and what it says."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from discluster.console import EventQuery, HostStatus
-from discluster.messages import Checkpoint, Goodbye, GoodbyeSeen, HostReport, PlanPush
-from discluster.plan import Session, host_plan_from_yaml
+from discluster.master.settings import HostSettings
+from discluster.messages import (
+    Allowance,
+    AllowanceReport,
+    Checkpoint,
+    Goodbye,
+    GoodbyeSeen,
+    HostReport,
+    Permit,
+    PermitRequest,
+    PermitUsed,
+    PlanPush,
+)
+from discluster.plan import IdentifySlots, Session, host_plan_from_yaml
 from tests.clock import ManualClock
 from tests.unit.master.fakes import Control, Discord, Running, answer, settings
 from tests.unit.master.fleets import report, session
@@ -30,14 +43,18 @@ class Host:
         self.generation, self.shards = 0, list[int]()
         self.panel: tuple[str, ...] = ()
         self.handover: dict[int, Session] = {}
+        self.permits: list[Permit] = []
+        self.slots = IdentifySlots()
         self.cut = False
         self.control = Control(run.master, name, first or self._report())
+        self.control.say(AllowanceReport(serial=0))
 
     def _report(self) -> HostReport:
         return msgspec.structs.replace(
             report(self.generation, self.shards),
             witness=f"{self.name}.example.net:7444",
             panel=self.panel,
+            slots=self.slots,
             shard_count=6 if self.generation else 0,
         )
 
@@ -52,12 +69,23 @@ class Host:
         self.control.say(self._report())
 
     def obey(self) -> None:
-        pushed = [m.text for m in self.control.heard() if isinstance(m, PlanPush)]
+        heard = self.control.heard()
+        self.permits += [m for m in heard if isinstance(m, Permit)]
+        for told in (m for m in heard if isinstance(m, Allowance)):
+            taken = AllowanceReport(
+                serial=told.serial,
+                identifies=told.identifies,
+                daily=told.daily,
+                resets_in=told.resets_in,
+            )
+            self.control.say(taken)
+        pushed = [m.text for m in heard if isinstance(m, PlanPush)]
         if pushed:
             plan = host_plan_from_yaml(pushed[-1], file="pushed")
             self.generation, self.shards = plan.generation, sorted(plan.shards())
             self.panel = tuple(sorted(plan.witnesses))
             self.handover = plan.handover
+            self.slots = plan.identify
 
     def checkpoint(self) -> None:
         sessions = {shard: session(f"of-{shard}", 10) for shard in self.shards}
@@ -305,3 +333,53 @@ async def test_master_with_files_from_a_backup_hears_all_hosts_before_it_does_an
         await run.after(5)
         assert run.master.fleet is not None
         assert all(grant.withdrawn is None for grant in run.master.fleet.granted.values())
+
+
+async def test_shards_that_no_checkpoint_told_of_identify_as_fast_as_discord_allows(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """A host whose shards have passed on identifies nothing in its windows, so nobody has to keep
+    clear of them: with two hosts they would leave room for one identify in 20 seconds.
+    """
+    chosen = settings("a", "b", shard_count=8, identify_interval=5.0)
+    async with Running(tmp_path, chosen, Discord(answer(shards=8)), clock) as run:
+        fleet = Fleet(run, ("a", "b"))
+        await fleet.live(50)
+        lost = fleet.hosts["b"].shards
+        assert len(lost) == 4
+        fleet.cut("b")
+        await fleet.live(40)
+        assert set(fleet.owners().values()) == {"a"}
+        assert fleet.hosts["a"].handover == {}
+        began = clock.monotonic()
+        granted: list[float] = []
+        for shard in lost:
+            fleet.hosts["a"].control.say(PermitRequest(shard=shard))
+        while len(granted) < len(lost):
+            assert clock.monotonic() - began < 5.0 * len(lost) + 1.0, granted
+            await fleet.live(1)
+            while fleet.hosts["a"].permits:
+                permit = fleet.hosts["a"].permits.pop()
+                granted.append(permit.since)
+                fleet.hosts["a"].control.say(PermitUsed(shard=permit.shard))
+        assert all(after - before >= 5.0 for before, after in pairwise(granted))
+
+
+async def test_host_that_had_all_windows_and_half_the_budget_leaves_both_to_who_takes_over(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """Before Discord has named the reset, what hosts may identify without MASTER is kept for each
+    of their days: that of a host that is lost is no exception to who has its shards now.
+    """
+    hosts = {"a": HostSettings(), "b": HostSettings(standby=True)}
+    unnamed = answer(shards=4, remaining=1000, reset_after=0)
+    async with Running(tmp_path, settings(hosts=hosts), Discord(unnamed), clock) as run:
+        fleet = Fleet(run, ("a", "b"))
+        await fleet.live(50)
+        assert set(fleet.owners().values()) == {"a"}
+        fleet.cut("a")
+        await fleet.live(40)
+        assert set(fleet.owners().values()) == {"b"}
+        fleet.hosts["b"].control.say(PermitRequest(shard=0))
+        await fleet.live(6)
+        assert [permit.shard for permit in fleet.hosts["b"].permits] == [0]

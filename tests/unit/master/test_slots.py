@@ -86,6 +86,20 @@ def test_a_host_that_is_cut_off_keeps_its_windows_for_ever() -> None:
         assert windows(*told(claims)["a"]).isdisjoint(windows(1, 2))
 
 
+def test_windows_of_a_host_that_has_stopped_are_free_for_others() -> None:
+    claims = share_out({}, ["a"], {"a": report(0)}, 1)
+    reports = {**following(claims, 1), "b": report(0)}
+    assert share_out(claims, ["b"], reports, 2)["b"] == (), "a may have all windows"
+    assert told(share_out(claims, ["b"], reports, 2, stopped={"a"})) == {"b": (0, 1)}
+
+
+def test_host_that_had_stopped_and_returns_shares_what_it_says_it_follows() -> None:
+    claims = {"b": (SlotClaim(slot=0, slots=1, since=2),)}
+    reports = {"a": report(1, IdentifySlots(slot=0, slots=1)), "b": report(2)}
+    after = share_out(claims, ["a", "b"], reports, 3)
+    assert set(told(after).values()) == {(None, 1)}, "nobody has a window that may be another's"
+
+
 def test_slots_become_fewer_when_hosts_leave() -> None:
     claims = share_out({}, NAMES[:8], {h: report(0) for h in NAMES[:8]}, 1)
     generation = 1
@@ -175,15 +189,22 @@ class Windows(RuleBasedStateMachine):
         self.plans: dict[int, dict[str, IdentifySlots]] = {}
         self.in_force = {host: (0, IdentifySlots()) for host in NAMES}
         self.reports: dict[str, HostReport] = {}
+        # Their leases have ended, and they get others by MASTER's newest plan alone.
+        self.lost: set[str] = set()
+        self.returning: set[str] = set()
 
     @rule(host=st.sampled_from(NAMES))
     def comes_or_goes(self, host: str) -> None:
+        if host in self.lost:
+            return
         self.wanted ^= {host}
         self.reports.setdefault(host, report(0))
 
     @rule()
     def plans_anew(self) -> None:
-        after = share_out(self.claims, self.wanted, self.reports, self.generation + 1)
+        after = share_out(
+            self.claims, self.wanted, self.reports, self.generation + 1, stopped=self.lost
+        )
         if after != self.claims:
             self.generation += 1
             self.claims = after
@@ -197,13 +218,39 @@ class Windows(RuleBasedStateMachine):
     def takes_a_plan(self, host: str, behind: int) -> None:
         """One that is on its way, not always the newest."""
         generation = self.generation - behind
+        if host in self.lost or (host in self.returning and behind):
+            return
+        self.returning.discard(host)
         if generation > self.in_force[host][0]:
             self.in_force[host] = generation, self.plans[generation].get(host, IdentifySlots())
 
     @rule(host=st.sampled_from(NAMES), says_slots=st.booleans())
     def reports_in(self, host: str, says_slots: bool) -> None:
+        if host in self.lost:
+            return
         generation, slots = self.in_force[host]
         self.reports[host] = report(generation, slots if says_slots or generation == 0 else None)
+
+    @rule(host=st.sampled_from(NAMES[:3]))
+    def joins(self, host: str) -> None:
+        if host not in self.wanted | self.lost:
+            self.comes_or_goes(host)
+            self.plans_anew()
+            self.takes_a_plan(host, 0)
+            self.reports_in(host, True)
+
+    @rule(host=st.sampled_from(NAMES[:3]))
+    def is_lost(self, host: str) -> None:
+        self.wanted.discard(host)
+        self.lost.add(host)
+        self.plans_anew()
+
+    @rule(host=st.sampled_from(NAMES[:3]))
+    def returns(self, host: str) -> None:
+        if host in self.lost:
+            self.lost.discard(host)
+            self.returning.add(host)
+            self.reports_in(host, True)
 
     @rule()
     def master_restarts(self) -> None:
@@ -220,6 +267,8 @@ class Windows(RuleBasedStateMachine):
     @rule()
     def all_goes_well(self) -> None:
         """Then everybody who is wanted ends up with a slot, of few enough."""
+        for host in NAMES:
+            self.returns(host)
         for _ in range(12):
             for host in NAMES:
                 self.takes_a_plan(host, 0)
@@ -232,7 +281,9 @@ class Windows(RuleBasedStateMachine):
     @invariant()
     def no_window_has_two_hosts(self) -> None:
         current = [
-            (host, windows(slots.slot, slots.slots)) for host, (_, slots) in self.in_force.items()
+            (host, windows(slots.slot, slots.slots))
+            for host, (_, slots) in self.in_force.items()
+            if host not in self.lost | self.returning
         ]
         for (one, first), (other, second) in combinations(current, 2):
             assert first.isdisjoint(second), f"{one} and {other}"

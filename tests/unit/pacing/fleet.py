@@ -5,6 +5,8 @@ and gateway/shard.py. What arrives at Discord is kept, and judged by the oracles
 """
 
 import asyncio
+import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +43,7 @@ from tests.unit.master.fleets import report
 
 INTERVAL: Final = 5.05  # the default of both settings
 PING: Final = 5.0
+LEASE: Final = 30.0
 
 
 class HostClock:
@@ -163,7 +166,9 @@ class Host:
         self.late: list[int] = []  # shards whose permit came too late to be used
         self._fleet = fleet
         self._to_discord = to_discord
-        self._asks_after = asks_after
+        self.asks_after = asks_after
+        # When the newest ping was sent that MASTER answered, by the fleet's clock.
+        self._confirmed = 0.0
         self._up, self._down = Way(to_master), Way(to_master)
         self._up_socket, self._down_socket = Way(lambda: 0.0), Way(lambda: 0.0)
         self._master: Control | None = None
@@ -174,6 +179,10 @@ class Host:
     def waiting(self) -> frozenset[int]:
         """Shards for which CONTROL has asked."""
         return frozenset(self.desk._waiting)
+
+    @property
+    def is_deaf(self) -> bool:
+        return self._master is None
 
     # --- the link to MASTER ---
 
@@ -191,22 +200,27 @@ class Host:
 
     def _welcomed(self, master: Control, asked: float, told: float) -> None:
         self._master = master
+        self._fleet.count_deaf()
         time = MasterTime(asked=asked, told=told, heard=self.clock.monotonic())
         self.desk.master_connected(lambda message: self._say(master, message), time)
         self.tasks.append(asyncio.create_task(self._listen(master)))
         self.tasks.append(asyncio.create_task(self._ping(master, time)))
 
     def _report(self) -> HostReport:
-        if self.plan is None:
-            return report(0)
-        running = self.identified & set(self.plan.shards())
-        told = report(self.plan.generation, running)
-        return msgspec.structs.replace(told, slots=self.plan.identify)
+        plan = self.plan
+        running = self.identified.intersection(plan.shards()) if plan is not None else ()
+        return msgspec.structs.replace(
+            report(plan.generation if plan is not None else 0, running),
+            slots=plan.identify if plan is not None else None,
+            witness=f"{self.name}.example.net:7444",
+            panel=tuple(sorted(plan.witnesses)) if plan is not None else (),
+        )
 
     def disconnect(self) -> None:
         """The connection breaks, and both ends see it at once."""
         assert self._master is not None
         master, self._master = self._master, None
+        self._fleet.count_deaf()
         master.leave()
         self.desk.master_lost()
 
@@ -219,6 +233,7 @@ class Host:
     def lose_master(self) -> None:
         """MASTER is gone."""
         self._master = None
+        self._fleet.count_deaf()
         self.desk.master_lost()
 
     def _say(self, master: Control, message: Message) -> None:
@@ -234,20 +249,38 @@ class Host:
             self._down.send(self.control, partial(self._heard, master, message))
 
     async def _ping(self, master: Control, time: MasterTime) -> None:
-        while master is self._master:
-            asked = self.clock.monotonic()
-            self._up.send(self._fleet.master, partial(self._pong, master, time, asked))
+        for number in itertools.count(1):
+            if master is not self._master:
+                return
+            asked, sent = self.clock.monotonic(), self._fleet.clock.monotonic()
+            self._up.send(
+                self._fleet.master, partial(self._pong, master, time, number, asked, sent)
+            )
             await self.clock.sleep(PING)
 
-    def _pong(self, master: Control, time: MasterTime, asked: float) -> None:
+    def _pong(
+        self, master: Control, time: MasterTime, number: int, asked: float, sent: float
+    ) -> None:
         if master is not self._master:
             return
         master.master.host_heard(master.connection)
         told = self._fleet.clock.monotonic()
-        self._down.send(
-            self.control,
-            lambda: time.learn(asked=asked, told=told, heard=self.clock.monotonic()),
-        )
+        # What MASTER asks the other way is answered as fast.
+        master.connection.steadiness.pinged(number, sent)
+        master.connection.steadiness.answered(number, told, lease=LEASE)
+
+        def answered() -> None:
+            time.learn(asked=asked, told=told, heard=self.clock.monotonic())
+            self._confirmed = sent
+
+        self._down.send(self.control, answered)
+
+    @property
+    def _has_lease(self) -> bool:
+        """From MASTER, or from witnesses, for as long as most of them do not hear it."""
+        now = self._fleet.clock.monotonic()
+        ends = max(self._confirmed + LEASE, self._fleet.deaf_until(now) + LEASE / 2)
+        return self._master is not None or now < ends
 
     def _heard(self, master: Control, message: Message) -> None:
         if master is not self._master:
@@ -266,7 +299,7 @@ class Host:
         loop = asyncio.get_running_loop()
         for shard in set(plan.shards()) - self._asked:
             self._asked.add(shard)
-            loop.call_later(self._asks_after(), self.ask, shard)
+            loop.call_later(self.asks_after(), self.ask, shard)
 
     def ask(self, shard: int) -> None:
         """The shard is connected, and has no session."""
@@ -288,6 +321,8 @@ class Host:
             loop.call_later(wait, self.cluster.do, lambda: self._identify(shard, message))
 
     def _identify(self, shard: int, permit: Permit) -> None:
+        if not self._has_lease:
+            return
         now = self.clock.monotonic()
         if now >= permit.until:
             self.late.append(shard)
@@ -311,6 +346,7 @@ class PacedFleet:
         self.hosts: list[Host] = []
         self._directory = directory
         self._names = hosts
+        self._deaf_until = 0.0
         self.daemon: MasterDaemon | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -356,6 +392,18 @@ class PacedFleet:
         self.daemon = None
         for host in self.hosts:
             host.lose_master()
+
+    def count_deaf(self) -> None:
+        """A host found MASTER, or lost it."""
+        deaf = sum(host.is_deaf for host in self.hosts)
+        if 2 * deaf > len(self.hosts):
+            self._deaf_until = math.inf
+        elif self._deaf_until == math.inf:
+            self._deaf_until = self.clock.monotonic()
+
+    def deaf_until(self, now: float) -> float:
+        """When most hosts did not hear MASTER, at last."""
+        return min(now, self._deaf_until)
 
     def add(self, name: str, rng: random.Random, **options: float | Callable[[], float]) -> Host:
         """A host whose ways take no time, unless ``options`` say otherwise."""

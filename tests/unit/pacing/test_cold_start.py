@@ -100,5 +100,7 @@ async def test_a_host_that_goes_away_is_not_waited_for(tmp_path: Path) -> None:
         gone.disconnect()
         await asyncio.sleep(1.5)
         assert fleet.discord.identifies == [], "it may identify alone"
-        await asyncio.sleep(60)
+        await asyncio.sleep(25)
         assert fleet.discord.shards == {2, 3, 6, 7}, "two lanes, whole, are b's"
+        await asyncio.sleep(40)
+        assert fleet.discord.shards == set(range(8)), "its lease is over: all are b's"
