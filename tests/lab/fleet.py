@@ -175,7 +175,7 @@ class LabFleet:
             await asyncio.to_thread(self.lab.boot, name)
         if weight != 1.0:
             await self.configure(weights={name: weight})
-        self.hosts += (name,)
+        self.hosts += (name,) if name not in self.hosts else ()
         await self._enrol(name)
 
     async def configure(
@@ -188,6 +188,11 @@ class LabFleet:
         change_settings(self._master_settings, shards_per_cluster, weights or {})
         await asyncio.to_thread(self._configure_master)
         await self.restart_master()
+
+    async def edit_master(self, changes: Mapping[str, object]) -> None:
+        """Change MASTER's file."""
+        self._master_settings |= changes
+        await asyncio.to_thread(self._configure_master)
 
     async def set_cluster_setting(self, host: str, name: str, value: str) -> None:
         self.lab[host].write("/etc/discluster/cluster.yaml", yaml.safe_dump({name: value}))

@@ -10,5 +10,6 @@ from tests.scenario.rolling import *  # noqa: F403
 from tests.scenario.scenarios import *  # noqa: F403
 from tests.scenario.sessions import *  # noqa: F403
 from tests.scenario.shutdown import *  # noqa: F403
+from tests.scenario.verbs import *  # noqa: F403
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(TIMEOUT)]

@@ -80,7 +80,9 @@ class Fleet(Protocol):
 
     async def kill_control(self, host: str) -> None: ...
 
-    async def add_host(self, name: str, weight: float) -> None: ...
+    async def add_host(self, name: str, weight: float) -> None:
+        """It joins, as a new one or, while its CONTROL is stopped, once more."""
+        ...
 
     async def configure(
         self,
@@ -89,6 +91,10 @@ class Fleet(Protocol):
         weights: Mapping[str, float] | None = None,
     ) -> None:
         """Changes MASTER's settings and restarts it."""
+        ...
+
+    async def edit_master(self, changes: Mapping[str, object]) -> None:
+        """Changes MASTER's settings on disk, and tells nobody."""
         ...
 
     async def set_cluster_setting(self, host: str, name: str, value: str) -> None:

@@ -147,8 +147,7 @@ class LoopbackFleet:
 
     async def _start_simulator(self, settings: Mapping[str, Any]) -> None:
         config = self._write("simulator", settings)
-        service = self._service("simulator", "discluster.simulator", "--config", str(config))
-        await service.start()
+        await self._service("simulator", "discluster.simulator", "--config", str(config)).start()
         self._simulator = SimulatorClient(str(settings["control"]))
 
     async def start_master(self) -> None:
@@ -185,7 +184,7 @@ class LoopbackFleet:
         if weight != 1.0:
             await self.configure(weights={name: weight})
         await self._enrol(name)
-        self.hosts += (name,)
+        self.hosts += (name,) if name not in self.hosts else ()
 
     async def configure(
         self,
@@ -195,6 +194,10 @@ class LoopbackFleet:
     ) -> None:
         change_settings(self._master_settings, shards_per_cluster, weights or {})
         await self.restart_master()
+
+    async def edit_master(self, changes: Mapping[str, object]) -> None:
+        self._master_settings |= changes
+        self._write(MASTER, self._master_settings)
 
     # --- asking ---
 
@@ -211,8 +214,8 @@ class LoopbackFleet:
         """``disclusterctl`` with this fleet's sockets, as a command line."""
         return (
             *(sys.executable, "-m", "discluster.ctl.main"),
-            *("--socket", str(self._runtime("master") / "master.sock")),
-            *("--control-socket", str(self._runtime(host or "master") / "control.sock")),
+            *("--socket", str(self._runtime(host or MASTER) / "master.sock")),
+            *("--control-socket", str(self._runtime(host or MASTER) / "control.sock")),
             *arguments,
         )
 
@@ -392,8 +395,6 @@ class LoopbackFleet:
         return self._services[name]
 
     def _pid_of(self, cluster: int) -> int:
-        for host in self.hosts:
-            for number, pid in living(self._runtime(host)):
-                if number == cluster:
-                    return pid
-        raise AssertionError(f"no host runs cluster {cluster}")
+        running = dict(pair for host in self.hosts for pair in living(self._runtime(host)))
+        assert cluster in running, f"no host runs cluster {cluster}"
+        return running[cluster]
