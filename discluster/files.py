@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are either old or new, never half."""
 
+import errno
 import os
+import stat
 from pathlib import Path
+from typing import Final
 
 from discluster.errors import StateError
 
@@ -41,6 +44,27 @@ def write_atomically(
             f"{path}: cannot be written: {error.strerror}",
             hint="check that the directory exists, belongs to the service's user and has room",
         ) from None
+
+
+_MOST: Final = 1 << 20
+
+
+def read_plain_file(path: Path) -> bytes:
+    """What is in a file that somebody else made, who may wish us ill: a link is not followed, what
+    is no file is not waited for, and more than a megabyte is not read.
+
+    Raises:
+        OSError: it is not there, not readable, or not a file.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(_MOST)
+    finally:
+        os.close(descriptor)
 
 
 def read_if_there(path: Path) -> str | None:

@@ -17,7 +17,6 @@ from discluster.errors import StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Lease
 
-FILE_NAME: Final = "lease.json"
 BOOT_ID_VARIABLE: Final = "DISCLUSTER_BOOT_ID"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 

@@ -415,12 +415,13 @@ MasterToControl = (
     | Pong
 )
 PermitMessage = PermitRequest | PermitUsed | PermitReturned
-ClusterToControl = ClusterReport | PermitMessage | ClearanceCase | StatusQuery
+ClusterToControl = ClusterReport | PermitMessage | ClearanceCase
 ControlToCluster = Assignment | Lease | Permit | PermitDenied | Clearance | Halt | Rejected
 
 control_to_master = msgspec.json.Decoder(ControlToMaster)
 master_to_control = msgspec.json.Decoder(MasterToControl)
 cluster_to_control = msgspec.json.Decoder(ClusterToControl)
+operator_to_control = msgspec.json.Decoder(StatusQuery)
 control_to_cluster = msgspec.json.Decoder(ControlToCluster)
 control_to_control = msgspec.json.Decoder(WitnessAnswer)
 

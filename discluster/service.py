@@ -2,17 +2,31 @@
 """What all programs do alike: run a loop until a signal comes, and end with words, not traces."""
 
 import asyncio
+import ctypes
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
 from discluster.errors import DisclusterError
 
 log = logging.getLogger(__name__)
+
+_PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+
+
+def no_core_dumps() -> None:
+    """Keep what this process knows, the bot token or a key, out of any core dump.
+
+    A limit alone (LimitCORE=0) holds where the kernel writes a file; a program that it pipes the
+    dump to gets it nevertheless. This also closes ``/proc/PID/mem`` and the like to the same user.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        log.warning("core dumps stay possible: %s", os.strerror(ctypes.get_errno()))
 
 
 def run_service(body: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:

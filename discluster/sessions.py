@@ -25,6 +25,7 @@ from typing import Final
 import msgspec
 
 from discluster.errors import StateError
+from discluster.files import read_plain_file
 from discluster.plan import MAXIMUM_SEQ, MAXIMUM_SHARDS_PER_CLUSTER, Session, is_sound
 from discluster.stays import ShardKey, Stay, newest
 
@@ -62,8 +63,8 @@ class SessionFile:
         except OSError as error:
             raise StateError(
                 f"{path}: the session file cannot be opened: {error.strerror}",
-                hint="the file and its directory must be writable for the user of the clusters,"
-                " and the disk must have room",
+                hint="the directory, which CONTROL makes when it plans this cluster, and the file"
+                " must be writable for the user of the clusters, and the disk must have room",
             ) from None
         self._view = memoryview(self._map)
         self._words = self._view.cast("Q")
@@ -193,7 +194,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 class SessionReader:
     """Reads session files again and again; what did not change in a record is not checked again."""
 
-    def __init__(self, *, read_bytes: Callable[[Path], bytes] = Path.read_bytes) -> None:
+    def __init__(self, *, read_bytes: Callable[[Path], bytes] = read_plain_file) -> None:
         self._read_bytes = read_bytes
         self._known: dict[Path, dict[bytes, _Fixed]] = {}
 

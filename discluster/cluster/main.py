@@ -25,7 +25,7 @@ from discluster.lease import boot_id, boottime, read_lease
 from discluster.notify import SystemdNotifier
 from discluster.plan import ClusterId
 from discluster.secret import read_token
-from discluster.service import report_error, run_service
+from discluster.service import no_core_dumps, report_error, run_service
 from discluster.sessions import SessionFile
 from discluster.settings import load
 
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DisclusterError as error:
         return report_error(error)
     logs.set_up(f"discluster-cluster@{arguments.cluster}", settings.log_level)
+    no_core_dumps()
     return run_service(lambda stop: _serve(settings, arguments.cluster, stop))
 
 
@@ -73,13 +74,12 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
         large_threshold=settings.large_threshold,
     )
     handler = load_handler(settings.handler)
-    directory = settings.directory(cluster)
-    sessions = SessionFile(directory / "sessions")
+    sessions = SessionFile(settings.session_file(cluster))
     async with AiohttpTransport() as transport:
         daemon = ClusterDaemon(
             cluster=cluster,
             stored=Stored(
-                assignment=directory / "assignment.json",
+                assignment=settings.assignment_file(cluster),
                 lease=lambda: read_lease(settings.lease_file, boot_id=boot_id(os.environ)),
             ),
             lease=ClusterLease(boottime=boottime),

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from discluster import lease
+from discluster import places
 from discluster.gateway.identity import Compression
 from discluster.gateway.intents import Intent
 from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
@@ -80,12 +80,14 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def control_socket(self) -> Path:
-        return Path(self.runtime_directory) / "control.sock"
+        return places.clusters_socket(Path(self.runtime_directory))
 
     @property
     def lease_file(self) -> Path:
-        return Path(self.runtime_directory) / lease.FILE_NAME
+        return places.lease_file(Path(self.runtime_directory))
 
-    def directory(self, cluster: int) -> Path:
-        """Shared with CONTROL: it writes ``assignment.json``, the cluster ``sessions``."""
-        return Path(self.state_directory) / "clusters" / str(cluster)
+    def assignment_file(self, cluster: int) -> Path:
+        return places.assignment_file(Path(self.state_directory), cluster)
+
+    def session_file(self, cluster: int) -> Path:
+        return places.session_file(Path(self.state_directory), cluster)

@@ -1,29 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The UNIX socket on which CONTROL speaks with its clusters, and with a local operator.
+"""The UNIX socket on which CONTROL speaks with its clusters.
 
-Newline-delimited JSON. A connection's first message tells what it is: a :class:`ClusterReport`
-introduces a cluster, a :class:`StatusQuery` an operator. The kernel tells who is at the other end.
+Newline-delimited JSON. A connection's first message, a :class:`ClusterReport`, introduces a
+cluster. All clusters have one user, so the supervisor is asked whether the process at the other
+end, which the kernel tells, is one of the cluster's that it says it is.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-import socket
-import struct
-from collections.abc import Callable
+import pwd
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from discluster.console import HostStatus
-from discluster.errors import ProtocolError, UnavailableError
+from discluster.control.sockets import held_process, listen, peer_of
+from discluster.errors import ConfigurationError, ProtocolError, RefusedError, SupervisorError
 from discluster.messages import (
     ClearanceCase,
     ClusterReport,
     Halt,
     Message,
     PermitMessage,
-    StatusQuery,
     cluster_to_control,
     decode,
     encode,
@@ -31,8 +30,9 @@ from discluster.messages import (
 
 log = logging.getLogger(__name__)
 
+CLUSTER_USER: Final = "discluster-cluster"
+"""``User=`` of discluster-cluster@.service."""
 _LINE_LIMIT: Final = 4 * 1024 * 1024
-_UCRED: Final = struct.Struct("3i")
 
 
 class ClusterConnection:
@@ -59,39 +59,33 @@ class ClusterHub:
         self,
         *,
         path: Path,
-        allowed_users: frozenset[int],
+        user: Callable[[], int],
+        runs: Callable[[int, int], Awaitable[bool]],
         on_report: Callable[[ClusterReport, ClusterConnection, bool], None],
         on_gone: Callable[[int], None],
         on_permit: Callable[[ClusterConnection, PermitMessage | ClearanceCase], None],
-        status: Callable[[], HostStatus],
     ) -> None:
-        """``on_report``'s third argument: whether this report introduces the cluster."""
+        """``user``: of the clusters, asked once. ``runs``: whether this cluster has a process with
+        this id; raises SupervisorError. ``on_report``'s third argument: whether this report
+        introduces the cluster.
+        """
         self._path = path
-        self._allowed = allowed_users
+        self._ask_user = user
+        self._user = -1
+        self._runs = runs
         self._on_report = on_report
         self._on_gone = on_gone
         self._on_permit = on_permit
-        self._status = status
         self._server: asyncio.Server | None = None
         self._connections: dict[int, ClusterConnection] = {}
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        """Raises UnavailableError if the socket cannot be made or another CONTROL serves it."""
-        await self._refuse_second_control()
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(
-                self._serve, self._path, limit=_LINE_LIMIT
-            )
-            self._path.chmod(0o660)
-        except OSError as error:
-            raise UnavailableError(
-                f"{self._path}: the socket for the clusters cannot be made: {error.strerror}",
-                hint="the directory must exist and belong to CONTROL's user"
-                " (systemd-tmpfiles --create makes /run/discluster)",
-            ) from None
+        """Raises UnavailableError if the socket cannot be made or another CONTROL serves it,
+        ConfigurationError if there is no user for the clusters.
+        """
+        self._user = self._ask_user()
+        self._server = await listen(self._path, self._serve, limit=_LINE_LIMIT)
 
     async def close(self) -> None:
         if self._server is None:
@@ -114,23 +108,12 @@ class ClusterHub:
     def connection(self, cluster: int) -> ClusterConnection | None:
         return self._connections.get(cluster)
 
-    async def _refuse_second_control(self) -> None:
-        try:
-            _, writer = await asyncio.open_unix_connection(self._path)
-        except OSError:
-            return
-        writer.close()
-        raise UnavailableError(
-            f"{self._path}: another CONTROL is running on this machine",
-            hint="stop it first, or give this one another runtime_directory",
-        )
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            if self._is_allowed(writer):
-                await self._converse(reader, writer)
-        except ProtocolError as error:
+            self._refuse_other_users(writer)
+            await self._converse(reader, writer)
+        except (ProtocolError, RefusedError, SupervisorError) as error:
             log.warning("closing a connection on %s: %s", self._path, error.render())
         except ValueError:
             log.warning("closing a connection on %s: a line without end", self._path)
@@ -142,40 +125,41 @@ class ClusterHub:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _is_allowed(self, writer: asyncio.StreamWriter) -> bool:
-        raw = writer.get_extra_info("socket").getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
-        )
-        pid, uid, _ = _UCRED.unpack(raw)
-        if uid in self._allowed:
-            return True
-        log.warning("refused process %d of user %d on %s", pid, uid, self._path)
-        return False
+    def _refuse_other_users(self, writer: asyncio.StreamWriter) -> None:
+        peer = peer_of(writer)
+        if peer.uid != self._user:
+            raise RefusedError(f"process {peer.pid} of user {peer.uid} is no cluster")
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection: ClusterConnection | None = None
         try:
             while line := await reader.readline():
-                message = decode(cluster_to_control, line, peer="a process on the control socket")
-                if isinstance(message, StatusQuery):
-                    writer.write(encode(self._status()) + b"\n")
-                    await writer.drain()
-                elif isinstance(message, ClusterReport):
-                    introduces = connection is None
-                    connection = connection or self._introduce(message.cluster, writer)
-                    if self._connections.get(message.cluster) is connection:
-                        self._on_report(message, connection, introduces)
-                elif connection is not None:
-                    if self._connections.get(connection.cluster) is connection:
-                        self._on_permit(connection, message)
-                else:
+                message = decode(cluster_to_control, line, peer="a process on the clusters' socket")
+                introduces = connection is None
+                if isinstance(message, ClusterReport):
+                    connection = connection or await self._introduce(message.cluster, writer)
+                    if connection.cluster != message.cluster:
+                        raise ProtocolError(
+                            f"cluster {connection.cluster} reports for cluster {message.cluster}"
+                        )
+                if connection is None:
                     raise ProtocolError("the first message must introduce the cluster")
+                if self._connections.get(connection.cluster) is not connection:
+                    continue
+                if isinstance(message, ClusterReport):
+                    self._on_report(message, connection, introduces)
+                else:
+                    self._on_permit(connection, message)
         finally:
             if connection and self._connections.get(connection.cluster) is connection:
                 del self._connections[connection.cluster]
                 self._on_gone(connection.cluster)
 
-    def _introduce(self, cluster: int, writer: asyncio.StreamWriter) -> ClusterConnection:
+    async def _introduce(self, cluster: int, writer: asyncio.StreamWriter) -> ClusterConnection:
+        pid = peer_of(writer).pid
+        with held_process(writer) as lives:
+            if not await self._runs(cluster, pid) or not lives():
+                raise RefusedError(f"process {pid} is none of cluster {cluster}")
         older = self._connections.get(cluster)
         connection = self._connections[cluster] = ClusterConnection(cluster, writer)
         if older is not None:
@@ -184,6 +168,19 @@ class ClusterHub:
         return connection
 
 
-def allowed_users() -> frozenset[int]:
-    """Our own user, who runs the clusters too, and root."""
-    return frozenset({0, os.getuid()})
+def cluster_user(supervisor: str) -> int:
+    """The user of the clusters that ``supervisor`` runs: of their unit, or our own.
+
+    Raises:
+        ConfigurationError: there is no such user.
+    """
+    if supervisor == "embedded":
+        return os.getuid()
+    try:
+        return pwd.getpwnam(CLUSTER_USER).pw_uid
+    except KeyError:
+        raise ConfigurationError(
+            f"there is no user {CLUSTER_USER} on this machine",
+            hint="systemd-sysusers makes it out of the package's files; without them set"
+            " 'supervisor: embedded' in control.yaml",
+        ) from None

@@ -83,6 +83,10 @@ class EmbeddedSupervisor:
     async def units(self) -> Mapping[int, UnitView]:
         return {cluster: unit.view() for cluster, unit in self._units.items()}
 
+    async def runs(self, cluster: int, pid: int) -> bool:
+        unit = self._units.get(cluster)
+        return unit is not None and unit.view().pid == pid
+
     async def going_down(self) -> bool:
         """Never: whoever shuts this machine down stops CONTROL, and does not tell why."""
         return False

@@ -183,7 +183,6 @@ class Identity:
         write_atomically(self._directory / "ca.crt", answer.ca, mode=0o644)
         write_atomically(self._directory / "joined.json", json.dumps({"master": master}))
         write_atomically(self._directory / "host.crt", answer.certificate, mode=0o644)
-        _give_to_owner_of(self._directory.parent, self._directory)
 
 
 async def _fetch_authority(master: str, fingerprint: str) -> str:
@@ -266,12 +265,3 @@ def explain_connection_error(url: str, error: BaseException) -> DisclusterError:
         f"MASTER cannot be reached at {url}: {text or type(error).__name__}",
         hint="is discluster-master running there, and the port open?",
     )
-
-
-def _give_to_owner_of(reference: Path, directory: Path) -> None:
-    """Root joins, but CONTROL's user must read the files."""
-    if os.geteuid() != 0:
-        return
-    owner = reference.stat()
-    for path in (directory, *directory.iterdir()):
-        os.chown(path, owner.st_uid, owner.st_gid)

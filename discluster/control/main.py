@@ -14,12 +14,14 @@ from discluster import __version__, documents, logs
 from discluster.clock import Clock, SystemClock
 from discluster.control.addresses import Endpoint
 from discluster.control.allowance import Purse, ShareFile
-from discluster.control.clusters import ClusterHub, allowed_users
+from discluster.control.clusters import ClusterHub, cluster_user
 from discluster.control.daemon import ControlDaemon
 from discluster.control.embedded import EmbeddedSupervisor
 from discluster.control.identity import Identity
 from discluster.control.leasing import Leasing
 from discluster.control.link import MasterLink
+from discluster.control.operators import operator_socket
+from discluster.control.owner import become_owner_of
 from discluster.control.panel import WitnessPanel
 from discluster.control.permits import PermitDesk
 from discluster.control.settings import ControlSettings, MasterUrl
@@ -31,7 +33,7 @@ from discluster.errors import ConfigurationError, DisclusterError
 from discluster.lease import boot_id, boottime
 from discluster.notify import SystemdNotifier
 from discluster.plan import HostName
-from discluster.service import report_error, run_service
+from discluster.service import no_core_dumps, report_error, run_service
 from discluster.settings import load
 
 
@@ -65,12 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         host = _host_name(settings, arguments)
         identity = Identity(settings.own_state / "identity")
         if arguments.command == "join":
+            become_owner_of(settings.own_state)
             return _join(identity, arguments, host)
         if identity.joined:
             host = identity.host_name()
     except DisclusterError as error:
         return report_error(error)
     logs.set_up("discluster-control", settings.log_level)
+    no_core_dumps()
     return run_service(lambda stop: _serve(settings, arguments.config, identity, host, stop))
 
 
@@ -107,10 +111,11 @@ async def _serve(
         purse=Purse(share.load(), save=share.save, clock=clock),
     )
     leasing = _leasing(settings, identity, host, clock)
+    supervisor = _supervisor(settings, clock)
     daemon = ControlDaemon(
         host=host,
-        store=ControlStore(own=settings.own_state, clusters=settings.clusters_state),
-        supervisor=_supervisor(settings, clock),
+        store=ControlStore(Path(settings.state_directory)),
+        supervisor=supervisor,
         permits=permits,
         leasing=leasing,
         clock=clock,
@@ -118,16 +123,17 @@ async def _serve(
         checkpoint_interval=settings.checkpoint_interval,
     )
     hub = ClusterHub(
-        path=settings.socket,
-        allowed_users=allowed_users(),
+        path=settings.clusters_socket,
+        user=lambda: cluster_user(settings.supervisor),
+        runs=supervisor.runs,
         on_report=daemon.cluster_reported,
         on_gone=daemon.cluster_gone,
         on_permit=daemon.permit_message,
-        status=daemon.status,
     )
     link = _link(settings, identity, host, clock, leasing, daemon)
     witness = _witness(settings, identity, host, clock, leasing, daemon)
-    await daemon.run(hub=hub, link=link, stop=stop, witness=witness)
+    async with operator_socket(settings.socket, daemon.status):
+        await daemon.run(hub=hub, link=link, stop=stop, witness=witness)
 
 
 def _leasing(settings: ControlSettings, identity: Identity, host: str, clock: Clock) -> Leasing:
@@ -207,7 +213,7 @@ def _supervisor(settings: ControlSettings, clock: SystemClock) -> Supervisor:
             *(sys.executable, "-m", "discluster.cluster.main"),
             *("--config", settings.cluster_config),
         ),
-        directory=Path(settings.runtime_directory),
+        directory=settings.own_runtime,
         environment={k: v for k, v in os.environ.items() if k not in private},
         clock=clock,
         keep_on_close=settings.embedded_on_stop == "keep",

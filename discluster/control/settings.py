@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from discluster import lease
+from discluster import places
 from discluster.documents import Rule
 from discluster.plan import Address, HostName
 from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
@@ -105,16 +105,20 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     @property
     def own_state(self) -> Path:
-        return Path(self.state_directory) / "control"
+        return places.own_state(Path(self.state_directory), "control")
 
     @property
-    def clusters_state(self) -> Path:
-        return Path(self.state_directory) / "clusters"
+    def own_runtime(self) -> Path:
+        return places.own_runtime(Path(self.runtime_directory), "control")
 
     @property
     def socket(self) -> Path:
-        return Path(self.runtime_directory) / "control.sock"
+        return places.control_socket(Path(self.runtime_directory))
+
+    @property
+    def clusters_socket(self) -> Path:
+        return places.clusters_socket(Path(self.runtime_directory))
 
     @property
     def lease_file(self) -> Path:
-        return Path(self.runtime_directory) / lease.FILE_NAME
+        return places.lease_file(Path(self.runtime_directory))

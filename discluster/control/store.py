@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What CONTROL keeps on disk: its host's plan, and for each cluster what it was assigned.
 
-``clusters/N/`` is shared with cluster N: CONTROL writes ``assignment.json``, the cluster writes
-``sessions``.
+``clusters/N/`` is CONTROL's, and cluster N writes its ``sessions`` in it. So it may put anything
+there, but cannot exchange the directory; nothing in there is followed, or opened but as a file.
 """
 
 import contextlib
@@ -14,7 +14,8 @@ from typing import Final
 
 import msgspec
 
-from discluster.errors import DocumentError
+from discluster import places
+from discluster.errors import DocumentError, StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Held
 from discluster.plan import HostPlan, host_plan_from_yaml
@@ -70,11 +71,11 @@ class _SessionFiles(Mapping[int, Mapping[ShardKey, Stay]]):
 
 
 class ControlStore:
-    """Files below ``own`` (CONTROL's alone) and ``clusters`` (shared with the clusters)."""
+    """CONTROL's files below ``state``, and those of its clusters."""
 
-    def __init__(self, *, own: Path, clusters: Path) -> None:
-        self._plan_file = own / "plan.yaml"
-        self._clusters = clusters
+    def __init__(self, state: Path) -> None:
+        self._plan_file = places.own_state(state, "control") / "plan.yaml"
+        self._state = state
         self._reader = SessionReader()
         self._faults = _Faults()
 
@@ -96,19 +97,24 @@ class ControlStore:
     def load_held(self) -> dict[int, Held]:
         """What every cluster was last assigned."""
         held = {}
-        for path in self._clusters.glob("*/assignment.json"):
-            if not path.parent.name.isdigit():
+        for path in places.assignments(self._state).glob("*.json"):
+            if not path.stem.isdigit():
                 continue
             try:
-                held[int(path.parent.name)] = msgspec.json.decode(path.read_bytes(), type=Held)
+                held[int(path.stem)] = msgspec.json.decode(path.read_bytes(), type=Held)
             except (OSError, msgspec.DecodeError) as error:
                 log.error("%s cannot be used: %s", path, error)
+        for cluster in held:
+            _make_room(places.cluster_directory(self._state, cluster))
         return held
 
     def save_held(self, held: Held) -> None:
-        """Stores an assignment, before its cluster is told."""
-        path = self._clusters / str(held.assignment.cluster) / "assignment.json"
-        write_atomically(path, msgspec.json.encode(held))
+        """Stores an assignment, before its cluster is told, and sees to it that the cluster has a
+        place to write in, before it is started.
+        """
+        cluster = held.assignment.cluster
+        write_atomically(places.assignment_file(self._state, cluster), msgspec.json.encode(held))
+        _make_room(places.cluster_directory(self._state, cluster))
 
     def stays(self, clusters: Collection[int]) -> Mapping[int, Mapping[ShardKey, Stay]]:
         """What is in the session files of ``clusters``, dead ones too. Each is read when it is
@@ -118,21 +124,43 @@ class ControlStore:
 
     def read_stays(self, cluster: int) -> Mapping[ShardKey, Stay]:
         """What is in the session file of one cluster now."""
-        reading = self._reader.read(self._clusters / str(cluster) / "sessions")
+        reading = self._reader.read(places.session_file(self._state, cluster))
         self._faults.note(cluster, reading)
         return reading.stays
 
     def forget(self, cluster: int) -> bool:
         """Removes what is kept for a cluster that is gone, once its sessions are of no use."""
-        directory = self._clusters / str(cluster)
+        assignment = places.assignment_file(self._state, cluster)
+        sessions = places.session_file(self._state, cluster)
         newest = 0.0
-        for path in directory.glob("*"):
+        for path in (assignment, sessions):
             with contextlib.suppress(OSError):
-                newest = max(newest, path.stat().st_mtime)
+                newest = max(newest, path.lstat().st_mtime)
         if time.time() - newest < _KEEP_SESSIONS:
             return False
-        for path in directory.glob("*"):
-            path.unlink(missing_ok=True)
+        assignment.unlink(missing_ok=True)
+        for path in sessions.parent.glob("*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        # What the cluster put there beside its sessions, a directory say, is not ours to remove.
         with contextlib.suppress(OSError):
-            directory.rmdir()
+            sessions.parent.rmdir()
         return True
+
+
+def _make_room(directory: Path) -> None:
+    """A directory of ours in which the group that its parent gives it may write.
+
+    Raises:
+        StateError: it cannot be made.
+    """
+    if directory.is_dir():
+        return
+    try:
+        directory.mkdir(parents=True)
+        directory.chmod(0o770)  # whatever the umask
+    except OSError as error:
+        raise StateError(
+            f"{directory}: cannot be made: {error.strerror}",
+            hint="its parent must belong to CONTROL's user (systemd-tmpfiles --create sees to it)",
+        ) from None

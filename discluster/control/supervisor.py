@@ -56,6 +56,10 @@ class Supervisor(Protocol):
         """All cluster units that are known here; one that is absent is inactive."""
         ...
 
+    async def runs(self, cluster: int, pid: int) -> bool:
+        """Whether the process ``pid`` is one of this cluster's."""
+        ...
+
     async def going_down(self) -> bool:
         """Whether the machine is being shut down or restarted, and so all its units stopped."""
         ...

@@ -31,6 +31,7 @@ _SYSTEMD: Final = "org.freedesktop.systemd1"
 _MANAGER: Final = "org.freedesktop.systemd1.Manager"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _MANAGER_PATH: Final = "/org/freedesktop/systemd1"
+_UNIT_PATH: Final = f"{_MANAGER_PATH}/unit/discluster_2dcluster_40"  # as systemd escapes it
 # Whatever shuts a machine down (poweroff, reboot, kexec, soft-reboot) starts this target, which all
 # units conflict with. The manager's SystemState says "starting" as long as a boot has not ended.
 _SHUTDOWN_PATH: Final = "/org/freedesktop/systemd1/unit/shutdown_2etarget"
@@ -140,6 +141,15 @@ class SystemdSupervisor:
         if measure:
             self._usage_due = began + _USAGE_EVERY
         return dict(zip(found, views, strict=True))
+
+    async def runs(self, cluster: int, pid: int) -> bool:
+        try:
+            (path,) = await self._call(_MANAGER_PATH, _MANAGER, "GetUnitByPID", "u", pid)
+        except SupervisorError as error:
+            if error.code == "no-such-unit":
+                return False
+            raise
+        return bool(path == f"{_UNIT_PATH}{cluster}_2eservice")
 
     async def going_down(self) -> bool:
         """Whether shutdown.target has a job: from the word of whoever wants it to the end."""
@@ -380,7 +390,7 @@ def _refusal(reply: Message, about: str) -> SupervisorError:
             " installed and /usr/share/polkit-1/rules.d/50-discluster.rules in place?",
             code="not-allowed",
         )
-    if name.endswith(".NoSuchUnit"):
+    if name.endswith((".NoSuchUnit", ".NoUnitForPID")):
         return SupervisorError(
             f"systemd: {about}: {said}",
             hint="is discluster-cluster@.service installed? 'systemctl cat discluster-cluster@0'",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from discluster import __version__
+from discluster import __version__, places
 from discluster.ctl.parsers import base, identify, looking, machines, plans, restart
 from discluster.errors import DisclusterError
 
@@ -86,8 +86,8 @@ def _run(options: argparse.Namespace) -> int:
     runtime = Path(os.environ.get("DISCLUSTER_RUNTIME_DIRECTORY") or RUNTIME_DIRECTORY)
     command: base.Command = options.command
     context = Context(
-        master=Master(options.socket or runtime / "master.sock"),
-        control_socket=options.control_socket or runtime / "control.sock",
+        master=Master(options.socket or places.master_socket(runtime)),
+        control_socket=options.control_socket or places.control_socket(runtime),
         screen=Screen(out=sys.stdout, err=sys.stderr, no_color=options.no_color),
         clock=SystemClock(),
         stdin=sys.stdin,

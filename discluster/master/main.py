@@ -33,7 +33,7 @@ from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore
 from discluster.notify import SystemdNotifier
 from discluster.secret import read_token
-from discluster.service import report_error, run_service
+from discluster.service import no_core_dumps, report_error, run_service
 from discluster.settings import load
 
 
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DisclusterError as error:
         return report_error(error)
     logs.set_up("discluster-master", settings.log_level)
+    no_core_dumps()
     return run_service(lambda stop: _serve(settings, arguments.config, stop))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from discluster import places
 from discluster.documents import Rule
 from discluster.master.identify.lanes import taken_at_most
 from discluster.plan import MAXIMUM_SHARDS, MAXIMUM_SHARDS_PER_CLUSTER, GatewayUrl, HostName
@@ -299,11 +300,11 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def own_state(self) -> Path:
-        return Path(self.state_directory) / "master"
+        return places.own_state(Path(self.state_directory), "master")
 
     @property
     def socket(self) -> Path:
-        return Path(self.runtime_directory) / "master.sock"
+        return places.master_socket(Path(self.runtime_directory))
 
     @property
     def address(self) -> tuple[str, int]:

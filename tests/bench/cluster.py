@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import yaml
 
+from discluster import places
 from discluster.clock import SystemClock
 from discluster.control.store import ControlStore
 from discluster.messages import (
@@ -122,9 +123,9 @@ async def cluster(
     directory = directory / str(setting.number)
     directory.mkdir()
     config = _write_files(setting, directory)
-    server = await asyncio.start_unix_server(
-        control.serve, directory / "control.sock", limit=_LINE_LIMIT
-    )
+    socket = places.clusters_socket(directory)
+    socket.parent.mkdir()
+    server = await asyncio.start_unix_server(control.serve, socket, limit=_LINE_LIMIT)
     command = [
         sys.executable,
         "-m",
@@ -137,7 +138,7 @@ async def cluster(
     async with server:
         started = program(command, name="cluster", directory=directory, core=core, extra=told)
         async with started as process:
-            yield Cluster(process, control, setting, _of(directory, setting) / "sessions")
+            yield Cluster(process, control, setting, places.session_file(directory, setting.number))
 
 
 def split(shards: int, *, most: int = MAXIMUM_SHARDS_PER_CLUSTER) -> list[tuple[int, ...]]:
@@ -145,10 +146,6 @@ def split(shards: int, *, most: int = MAXIMUM_SHARDS_PER_CLUSTER) -> list[tuple[
     clusters = -(-shards // most)
     bounds = [shards * number // clusters for number in range(clusters + 1)]
     return [tuple(range(first, last)) for first, last in pairwise(bounds)]
-
-
-def _of(directory: Path, setting: ClusterSetting) -> Path:
-    return directory / "clusters" / str(setting.number)
 
 
 def _write_files(setting: ClusterSetting, directory: Path) -> Path:
@@ -169,6 +166,6 @@ def _write_files(setting: ClusterSetting, directory: Path) -> Path:
         gateway_url=setting.gateway,
         shards=setting.shards,
     )
-    store = ControlStore(own=directory / "own", clusters=directory / "clusters")
+    store = ControlStore(directory)
     store.save_held(Held(assignment=assignment))
     return config

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from discluster import places
 from discluster.console import Event, EventPage
 from discluster.master.access.authority import Authority
 from tests.bench.master_hosts import Progress, host_name
@@ -155,7 +156,7 @@ async def rig(fleet: Fleet, directory: Path, *, cores: Cores) -> AsyncIterator[R
     """MASTER runs; no host has dialled yet."""
     port = free_port()
     _prepare(fleet, directory, port)
-    socket = directory / "run" / "master.sock"
+    socket = places.master_socket(directory / "run")
     async with contextlib.AsyncExitStack() as stack:
         master = await stack.enter_async_context(
             program(

@@ -19,8 +19,8 @@ from discluster.gateway.events import LATER, Event, Later
 
 DIRECTORY: Final = "DISCLUSTER_RECORDINGS"
 """Environment variable: where the files go."""
-ON_A_MACHINE: Final = Path("/var/lib/discluster/clusters/recordings")
-"""Where they go without it: one place where the unit's sandbox lets a handler write."""
+ON_A_MACHINE: Final = Path("/var/lib/discluster-recordings")
+"""Where they go without it, if a drop-in lets the unit write there."""
 BATCH: Final = 50
 RECORD: Final = struct.Struct("<QQQQI4x32s")
 """Guild, count, sequence, nanoseconds of CLOCK_MONOTONIC, shard, session id (cut or padded)."""

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
+from discluster import places
+from discluster.control.store import ControlStore
 from discluster.messages import Assignment, Held
 from discluster.simulator.client import SimulatorClient
 from discluster.simulator.oracles import ProcessSample, sample_process
@@ -49,7 +49,7 @@ class ClusterProcess:
     @property
     def sessions(self) -> Path:
         """The cluster's session file."""
-        return self._directory / "state" / "clusters" / str(CLUSTER) / "sessions"
+        return places.session_file(self._directory / "state", CLUSTER)
 
     def assignment(self, generation: int) -> Assignment:
         """All shards."""
@@ -68,10 +68,7 @@ class ClusterProcess:
             + settings
         )
         (self._directory / "discluster.token").write_text(self._scene.token)
-        own = state / "clusters" / str(CLUSTER)
-        own.mkdir(parents=True)
-        held = Held(assignment=self.assignment(1))
-        (own / "assignment.json").write_bytes(msgspec.json.encode(held))
+        ControlStore(state).save_held(Held(assignment=self.assignment(1)))
 
     @asynccontextmanager
     async def running(self, **variables: str) -> AsyncIterator["ClusterProcess"]:
@@ -142,7 +139,7 @@ async def cluster(
     }
     async with (
         Simulator(SimulatorSettings(**(asked | settings))) as simulator,  # type: ignore[arg-type]
-        FakeControl(directory / "control.sock") as control,
+        FakeControl(places.clusters_socket(directory)) as control,
     ):
         made = ClusterProcess(
             scene, directory, simulator, control=control, shards=shards, settings=own

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from discluster import places
 from discluster.clock import SystemClock
 from discluster.gateway import AiohttpTransport, Event, Identity, Shard
 from discluster.gateway.intents import intent_bits
@@ -202,7 +203,7 @@ async def test_process_that_starts_without_control_runs_until_the_stored_lease_e
 ) -> None:
     async with left_alone(scene, tmp_path) as made:
         lease = StoredLease(boot_id=boot_id(os.environ), until=boottime() + 5.0)
-        write_lease(tmp_path / "lease.json", lease)
+        write_lease(places.lease_file(tmp_path), lease)
         async with made.running():
             await resumed(made, SHARDS)
             await made.client.wait_for_summary(
@@ -227,10 +228,10 @@ async def test_process_that_starts_with_neither_control_nor_a_lease_waits_and_sa
 ) -> None:
     async with left_alone(scene, tmp_path) as made:
         if lease is not None:
-            write_lease(tmp_path / "lease.json", lease)
+            write_lease(places.lease_file(tmp_path), lease)
         before = (await made.client.summary()).connections
         async with made.running(**{BOOT_ID_VARIABLE: "this-boot"}):
             await wait_for(lambda: b"no shard runs: " + told in made.errors, 20)
-            write_lease(tmp_path / "lease.json", StoredLease(boot_id="thisboot", until=None))
+            write_lease(places.lease_file(tmp_path), StoredLease(boot_id="thisboot", until=None))
             await resumed(made, SHARDS)
         assert (await made.client.summary()).connections == before + SHARDS

@@ -27,6 +27,7 @@ API_PORT: Final = 8080
 GATEWAY_PORT: Final = 8081
 CONTROL_SOCKET: Final = "/run/simulator.sock"
 CLUSTER_UNITS: Final = "discluster-cluster@*.service"
+CLUSTER_DROP_INS: Final = "/etc/systemd/system/discluster-cluster@.service.d"
 RECORDER: Final = "discluster_recorder"
 # Seconds that MASTER waits longer than Discord asks for: on a busy machine the time from the
 # writing of an IDENTIFY to its arrival varies that much, whatever the interval is.
@@ -307,6 +308,9 @@ class LabFleet:
             self.lab[name].write(f"/usr/lib/python3/dist-packages/{RECORDER}.py", source)
             handler = yaml.safe_dump({"handler": f"{RECORDER}:Recorder"})
             self.lab[name].write("/etc/discluster/cluster.yaml", handler)
+            place = f"[Service]\nStateDirectory={recorder.ON_A_MACHINE.name}\n"
+            self.lab[name].write(f"{CLUSTER_DROP_INS}/recorder.conf", place)
+            await self._systemctl(name, "daemon-reload")
         _give_token(self.lab[name])
         created = await self.ctl("token", "create", "--host", name)
         if created.returncode:

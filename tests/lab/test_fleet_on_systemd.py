@@ -21,7 +21,7 @@ HOSTS = {"alpha": 1.0, "beta": 1.0}
 # Prints every file, process and journal entry with the bot token in it.
 SEARCH = f"""
     grep -rlF {TOKEN} /var/lib/discluster /run/discluster /etc/discluster /var/log
-    for process in $(pgrep -u discluster); do
+    for process in $(pgrep -u discluster-master,discluster-control,discluster-cluster); do
         echo looked at $(cat /proc/$process/comm) >&2
         grep -lF {TOKEN} /proc/$process/cmdline /proc/$process/environ
     done

@@ -24,7 +24,7 @@ async def test_cluster_that_crashes_after_its_control_said_goodbye_resumes_by_it
     mark = await last_record(fleet.simulator)
 
     await fleet.stop_control("alpha")
-    assert '"until":null' in machine.run("cat", "/run/discluster/lease.json").stdout
+    assert '"until":null' in machine.run("cat", "/run/discluster/clusters/lease.json").stdout
     machine.run("systemctl", "kill", "--signal=KILL", unit_of(cluster))
 
     async def resumed() -> bool:
@@ -47,7 +47,8 @@ async def test_cluster_that_crashes_with_neither_control_nor_a_lease_waits_and_s
 
     await fleet.stop_control("alpha")
     # As written in another boot of this machine.
-    machine.run("sed", "-i", 's/"boot_id":"[^"]*"/"boot_id":"other"/', "/run/discluster/lease.json")
+    lease = "/run/discluster/clusters/lease.json"
+    machine.run("sed", "-i", 's/"boot_id":"[^"]*"/"boot_id":"other"/', lease)
     mark = await last_record(fleet.simulator)
     machine.run("systemctl", "kill", "--signal=KILL", unit)
 

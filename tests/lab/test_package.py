@@ -85,19 +85,30 @@ def test_installing_starts_and_enables_nothing(installed: Machine) -> None:
     assert installed.run("systemctl", "is-system-running", check=False).stdout == "running\n"
 
 
-def test_installing_makes_the_user_and_its_directories(installed: Machine) -> None:
+def test_installing_makes_the_users_and_their_directories(installed: Machine) -> None:
     expected = {
-        "/run/discluster": "750 discluster discluster",
-        "/var/lib/discluster": "750 discluster discluster",
-        "/var/lib/discluster/master": "700 discluster discluster",
-        "/var/lib/discluster/control": "700 discluster discluster",
-        "/var/lib/discluster/clusters": "700 discluster discluster",
+        "/run/discluster": "755 root root",
+        "/run/discluster/master": "2750 discluster-master discluster-admin",
+        "/run/discluster/control": "2750 discluster-control discluster-admin",
+        "/run/discluster/clusters": "2750 discluster-control discluster-cluster",
+        "/var/lib/discluster": "755 root root",
+        "/var/lib/discluster/master": "700 discluster-master discluster-master",
+        "/var/lib/discluster/control": "700 discluster-control discluster-control",
+        "/var/lib/discluster/assignments": "2750 discluster-control discluster-cluster",
+        "/var/lib/discluster/clusters": "2750 discluster-control discluster-cluster",
     }
     said = installed.run("stat", "--format=%n %a %U %G", *expected).stdout
     assert dict(line.split(" ", 1) for line in said.splitlines()) == expected
-    assert installed.run("id", "-u", "discluster").stdout.strip() != "0"
-    shell = installed.run("getent", "passwd", "discluster").stdout.strip().split(":")[-1]
-    assert shell == "/usr/sbin/nologin"
+    groups = {
+        "discluster-master": {"discluster-master", "discluster-admin"},
+        "discluster-control": {"discluster-control", "discluster-cluster"},
+        "discluster-cluster": {"discluster-cluster"},
+    }
+    for user, expected_groups in groups.items():
+        assert installed.run("id", "-u", user).stdout.strip() != "0"
+        assert set(installed.run("id", "-Gn", user).stdout.split()) == expected_groups
+        shell = installed.run("getent", "passwd", user).stdout.strip().split(":")[-1]
+        assert shell == "/usr/sbin/nologin"
 
 
 def test_every_program_tells_how_it_is_used(installed: Machine) -> None:
@@ -168,8 +179,8 @@ def test_purge_leaves_nothing(machine: Machine, package: deb.Package) -> None:
     machine.run("systemctl", "enable", *DAEMONS)
     apt(machine, "purge", "discluster")
     assert files(machine) - before == set()
-    assert machine.run("getent", "passwd", "discluster", check=False).returncode == 2
-    assert machine.run("getent", "group", "discluster", check=False).returncode == 2
+    for base in ("passwd", "group"):
+        assert "discluster" not in machine.run("getent", base).stdout
     assert machine.run("ls", "/run/discluster", check=False).returncode == 2
 
 

@@ -12,6 +12,20 @@ UNITS = (
     "discluster-cluster@3.service",
 )
 TOKEN = "stand-in.for.a-bot-token"
+STATE, RUNTIME = "/var/lib/discluster", "/run/discluster"
+# Where each of them writes files, and where it makes sockets. It writes nowhere else.
+FILES = {
+    UNITS[0]: (f"{STATE}/master",),
+    UNITS[1]: (f"{STATE}/control", f"{STATE}/assignments", f"{STATE}/clusters"),
+    UNITS[2]: (f"{STATE}/clusters/3",),
+}
+SOCKETS = {
+    UNITS[0]: (f"{RUNTIME}/master",),
+    UNITS[1]: (f"{RUNTIME}/control", f"{RUNTIME}/clusters"),
+    UNITS[2]: (),
+}
+# Of its own user, and closed to it.
+SIBLING = f"{STATE}/clusters/4"
 
 # What the three programs need of the kernel, done in the sandbox of each of them.
 NEEDS = """
@@ -23,10 +37,11 @@ async def main():
     server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     await asyncio.open_connection("localhost", port)
-    path = "/run/discluster/needs.sock"
-    await asyncio.start_unix_server(lambda r, w: None, path)
-    await asyncio.open_unix_connection(path)
-    os.unlink(path)
+    for directory in os.environ["SOCKETS"].split():
+        path = f"{directory}/needs.sock"
+        await asyncio.start_unix_server(lambda r, w: None, path)
+        await asyncio.open_unix_connection(path)
+        os.unlink(path)
     child = await asyncio.create_subprocess_exec("/bin/true")
     assert await child.wait() == 0
     await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0)
@@ -35,7 +50,7 @@ uvloop.run(main())
 ec.generate_private_key(ec.SECP256R1())
 ssl.create_default_context()
 zstandard.ZstdDecompressor().decompressobj().decompress(zstandard.compress(b"x" * 999))
-for directory in os.environ["STATE_DIRECTORY"].split(":"):
+for directory in os.environ["FILES"].split():
     path = pathlib.Path(directory, "needs")
     path.write_bytes(bytes(4096))
     with path.open("r+b") as file:
@@ -52,6 +67,8 @@ time.clock_gettime(time.CLOCK_BOOTTIME)
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> Machine:
     (machine,) = lab.boot("alpha")
+    owner = ("--owner=discluster-control", "--group=discluster-cluster")
+    machine.run("install", "-d", "--mode=0770", *owner, *FILES[UNITS[2]], SIBLING)
     return machine
 
 
@@ -98,6 +115,7 @@ def test_the_sandbox_lets_the_programs_do_their_work(machine: Machine, unit: str
         unit,
         "Type=oneshot",
         "Restart=no",
+        f'Environment="FILES={" ".join(FILES[unit])}" "SOCKETS={" ".join(SOCKETS[unit])}"',
         "ExecStart=/usr/bin/python3 /usr/local/lib/needs.py",
     )
     try:
@@ -124,7 +142,11 @@ def test_the_sandbox_hides_the_rest_of_the_machine(machine: Machine, unit: str) 
         "mknod /tmp/probe c 1 3",
         "python3 -c 'import socket; socket.socket(socket.AF_NETLINK)'",
     )
-    lines = [f"if {attempt}; then echo possible: {attempt!r}; exit 9; fi" for attempt in attempts]
+    places = {SIBLING}.union(*FILES.values(), *SOCKETS.values())
+    own = (*FILES[unit], *SOCKETS[unit])
+    closed = sorted(place for place in places if not place.startswith(own))
+    tried = (*attempts, *(f"touch {place}/probe" for place in closed))
+    lines = [f"if {attempt}; then echo possible: {attempt!r}; exit 9; fi" for attempt in tried]
     machine.write("/usr/local/lib/attempts", "\n".join(lines))
     machine.run("mkdir", "-p", "/home/someone")
     override(
@@ -139,11 +161,13 @@ def test_the_sandbox_hides_the_rest_of_the_machine(machine: Machine, unit: str) 
 
 def read_credential(machine: Machine, unit: str) -> str:
     """What the unit finds in its credential directory."""
-    script = """'cat "$CREDENTIALS_DIRECTORY/discluster.token" > "$STATE_DIRECTORY/seen"'"""
-    override(machine, unit, "Type=oneshot", "Restart=no", f"ExecStart=/bin/sh -c {script}")
+    script = """'cat "$CREDENTIALS_DIRECTORY/discluster.token" > "$SEEN/seen"'"""
+    (place,) = FILES[unit]
+    command = f"ExecStart=/bin/sh -c {script}"
+    override(machine, unit, "Type=oneshot", "Restart=no", f"Environment=SEEN={place}", command)
     try:
         machine.run("systemctl", "start", unit)
-        return machine.run("sh", "-c", "cd /var/lib/discluster; cat */seen; rm */seen").stdout
+        return machine.run("sh", "-c", f"cat {place}/seen; rm {place}/seen").stdout
     finally:
         restore(machine, unit)
 

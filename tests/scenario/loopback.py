@@ -19,6 +19,7 @@ from typing import Any, Final, final
 
 import yaml
 
+from discluster import places
 from discluster.lease import BOOT_ID_VARIABLE
 from discluster.simulator.client import SimulatorClient
 from tests.chaos import recorder
@@ -214,8 +215,8 @@ class LoopbackFleet:
         """``disclusterctl`` with this fleet's sockets, as a command line."""
         return (
             *(sys.executable, "-m", "discluster.ctl.main"),
-            *("--socket", str(self._runtime(host or MASTER) / "master.sock")),
-            *("--control-socket", str(self._runtime(host or MASTER) / "control.sock")),
+            *("--socket", str(places.master_socket(self._runtime(host or MASTER)))),
+            *("--control-socket", str(places.control_socket(self._runtime(host or MASTER)))),
             *arguments,
         )
 

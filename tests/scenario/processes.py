@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from discluster import places
+
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -136,7 +138,7 @@ def free_port() -> int:
 def living(directory: Path) -> list[tuple[int, int]]:
     """(Cluster, process id) of the clusters that the embedded supervisor runs there."""
     found = []
-    for path in directory.glob("cluster-*.pid"):
+    for path in places.own_runtime(directory, "control").glob("cluster-*.pid"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid, started = path.read_text().split()
             if lives(int(pid), started):

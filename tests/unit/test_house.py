@@ -25,7 +25,7 @@ NOUNS = {
         "messages",
         "notify",
     ),
-    *("orders", "plan", "secret", "service", "sessions", "settings", "stays"),
+    *("orders", "places", "plan", "secret", "service", "sessions", "settings", "stays"),
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
 # The whole vocabulary of the fleet's wire stands in one place.

@@ -22,8 +22,8 @@ ORDER_EPILOG: Final = (
     " MASTER does not answer."
 )
 _UNITS: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-_MASTER_SOCKET: Final = "MASTER's socket (default: /run/discluster/master.sock)"
-_CONTROL_SOCKET: Final = "CONTROL's socket (default: /run/discluster/control.sock)"
+_MASTER_SOCKET: Final = "MASTER's socket (default: /run/discluster/master/master.sock)"
+_CONTROL_SOCKET: Final = "CONTROL's socket (default: /run/discluster/control/control.sock)"
 
 
 def add_common(parser: argparse.ArgumentParser, *, hidden: bool) -> None:

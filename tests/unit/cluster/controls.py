@@ -54,6 +54,7 @@ class FakeControl:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
+        self.path.parent.mkdir(exist_ok=True)
         self.path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, self.path)
         return self

@@ -61,6 +61,7 @@ class Systemd1:
 
     def __init__(self) -> None:
         self.units: dict[int, Unit] = {}
+        self.processes: dict[int, str] = {}  # process id to the path of its unit
         self.calls: list[tuple[str, ...]] = []
         self.early = False  # JobRemoved before the reply that names the job
         self.job_result = "done"
@@ -139,6 +140,8 @@ class Systemd1:
                 self._reply(message, "v", [self._property(message)])
             case "StartUnit" | "StopUnit":
                 self._job(message)
+            case "GetUnitByPID":
+                self._reply(message, "o", [self.processes[message.body[0]]])
 
     def _job(self, message: Message) -> None:
         self._number += 1

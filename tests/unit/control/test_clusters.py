@@ -3,17 +3,17 @@
 
 import asyncio
 import os
+import pwd
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 
-from discluster.console import HostStatus, control_to_operator
-from discluster.control.clusters import ClusterConnection, ClusterHub
-from discluster.errors import UnavailableError
+from discluster.control.clusters import ClusterConnection, ClusterHub, cluster_user
+from discluster.errors import ConfigurationError, UnavailableError
 from discluster.messages import (
     ClearanceCase,
     ClusterReport,
@@ -37,19 +37,26 @@ def report(cluster: int = 3) -> ClusterReport:
 class Ears:
     """Everything that the hub tells."""
 
-    def __init__(self, path: Path, users: frozenset[int] | None = None) -> None:
+    def __init__(
+        self, path: Path, *, user: int | None = None, clusters: Collection[int] = range(10)
+    ) -> None:
+        """``clusters``: those that this process is taken for."""
         self.path = path
+        self.clusters = clusters
         self.reports: list[tuple[int, bool]] = []
         self.gone: list[int] = []
         self.permits: list[tuple[ClusterConnection, Message]] = []
         self.hub = ClusterHub(
             path=path,
-            allowed_users=users if users is not None else frozenset({os.getuid()}),
+            user=lambda: os.getuid() if user is None else user,
+            runs=self._runs,
             on_report=lambda r, c, introduces: self.reports.append((r.cluster, introduces)),
             on_gone=self.gone.append,
             on_permit=self._permit,
-            status=lambda: HostStatus(host="alpha", state="local", master="connected"),
         )
+
+    async def _runs(self, cluster: int, pid: int) -> bool:
+        return pid == os.getpid() and cluster in self.clusters
 
     def _permit(
         self, connection: ClusterConnection, message: PermitMessage | ClearanceCase
@@ -68,15 +75,12 @@ class Peer:
         for message in messages:
             self._writer.write(message if isinstance(message, bytes) else encode(message) + b"\n")
 
-    async def hear(self, *, as_operator: bool = False) -> Message | None:
+    async def hear(self) -> Message | None:
         async with asyncio.timeout(5):
             try:
                 line = await self._reader.readline()
             except ConnectionError:
                 return None
-        if as_operator:
-            answer: Message = decode(control_to_operator, line, peer="CONTROL")
-            return answer
         return decode(control_to_cluster, line, peer="CONTROL") if line else None
 
     async def leave(self) -> None:
@@ -133,9 +137,10 @@ async def test_newest_connection_of_a_cluster_wins(ears: Ears) -> None:
         b'{"type":"cluster_report","cluster":"x"}\n',
         b"\xff\xfe\n",
         encode(PermitUsed(shard=1)) + b"\n",
+        encode(StatusQuery()) + b"\n",
         b"x" * (5 * 1024 * 1024),
     ],
-    ids=["garbage", "unknown", "wrong-type", "binary", "not-introduced", "oversized"],
+    ids=["garbage", "unknown", "wrong-type", "binary", "not-introduced", "operator", "oversized"],
 )
 async def test_senseless_peer_is_cut_off_and_nobody_else(ears: Ears, said: bytes) -> None:
     good = await dial(ears)
@@ -150,15 +155,64 @@ async def test_senseless_peer_is_cut_off_and_nobody_else(ears: Ears, said: bytes
     await good.leave()
 
 
-async def test_operator_gets_the_status_without_being_a_cluster(ears: Ears) -> None:
+async def test_cluster_that_poses_as_another_one_is_cut_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And takes nothing from the one that is there."""
+    ears = Ears(tmp_path / "control.sock", clusters={3})
+    await ears.hub.open()
+    good = await dial(ears)
+    good.say(report(3))
+    await wait_for(lambda: ears.reports == [(3, True)], 5)
+    bad = await dial(ears)
+    bad.say(report(4), PermitRequest(shard=1))
+    assert await bad.hear() is None
+    assert f"process {os.getpid()} is none of cluster 4" in caplog.text
+    good.say(PermitRequest(shard=9))
+    await wait_for(lambda: ears.permits, 5)
+    assert [message for _, message in ears.permits] == [PermitRequest(shard=9)]
+    assert ears.reports == [(3, True)]
+    await bad.leave()
+    await good.leave()
+    await ears.hub.close()
+
+
+async def test_cluster_that_reports_for_another_one_is_cut_off(
+    ears: Ears, caplog: pytest.LogCaptureFixture
+) -> None:
     peer = await dial(ears)
-    peer.say(StatusQuery())
-    answer = await peer.hear(as_operator=True)
-    assert isinstance(answer, HostStatus)
-    assert answer.host == "alpha"
+    peer.say(report(3), report(4))
+    assert await peer.hear() is None
+    await wait_for(lambda: ears.gone == [3], 5)
+    assert ears.reports == [(3, True)]
+    assert "cluster 3 reports for cluster 4" in caplog.text
     await peer.leave()
+
+
+async def test_process_whose_id_may_be_anothers_by_now_is_cut_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It connects, leaves the connection to its parent, and ends: systemd would be asked of whoever
+    has its id next."""
+    ears = Ears(tmp_path / "control.sock")
+    await ears.hub.open()
+    kept = socket.socket(socket.AF_UNIX)
+    child = os.fork()
+    if not child:
+        kept.connect(str(ears.path))
+        os._exit(0)
+    await asyncio.to_thread(os.waitpid, child, 0)
+    ears.hub._runs = _anybody
+    peer = Peer(*await asyncio.open_unix_connection(sock=kept))
+    peer.say(report(3))
+    assert await peer.hear() is None
     assert ears.reports == []
-    assert ears.gone == []
+    await peer.leave()
+    await ears.hub.close()
+
+
+async def _anybody(_cluster: int, _pid: int) -> bool:
+    return True
 
 
 async def test_second_control_is_refused(ears: Ears) -> None:
@@ -188,12 +242,12 @@ async def test_socket_that_a_killed_control_left_is_replaced(tmp_path: Path) -> 
 
 async def test_socket_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnavailableError, match=r"control\.sock: the socket .* cannot be made"):
+    with pytest.raises(UnavailableError, match=r"control\.sock: the socket cannot be made"):
         await Ears(tmp_path / "file" / "control.sock").hub.open()
 
 
 async def test_own_user_is_refused_if_it_is_not_allowed(tmp_path: Path) -> None:
-    ears = Ears(tmp_path / "control.sock", users=frozenset({os.getuid() + 1}))
+    ears = Ears(tmp_path / "control.sock", user=os.getuid() + 1)
     await ears.hub.open()
     peer = await dial(ears)
     peer.say(report())
@@ -222,13 +276,13 @@ async def test_process_of_another_user_is_refused() -> None:
     """Even one that the file's permissions let in."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         Path(directory).chmod(0o755)
-        ears = Ears(Path(directory) / "control.sock", users=frozenset({0}))
+        ears = Ears(Path(directory) / "control.sock", user=0)
         await ears.hub.open()
         ears.path.chmod(0o666)
         child = await asyncio.create_subprocess_exec(
             # A copy of the checkout's Python may lie where nobody may not go.
             "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable,
-            *("-c", NOBODY, str(ears.path), encode(StatusQuery()).decode()),
+            *("-c", NOBODY, str(ears.path), encode(report()).decode()),
         )
         assert await child.wait() == 0
         await ears.hub.close()
@@ -244,3 +298,17 @@ async def test_closing_the_hub_ends_all_connections(ears: Ears) -> None:
         assert await peer.hear() is None
         await peer.leave()
     assert not ears.path.exists()
+
+
+def test_clusters_of_the_embedded_supervisor_have_our_own_user() -> None:
+    assert cluster_user("embedded") == os.getuid()
+
+
+def test_machine_without_the_clusters_user_is_told_how_it_is_made() -> None:
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    if "discluster-cluster" in names:
+        assert cluster_user("systemd") == pwd.getpwnam("discluster-cluster").pw_uid
+        return
+    with pytest.raises(ConfigurationError, match="no user discluster-cluster") as caught:
+        cluster_user("systemd")
+    assert "systemd-sysusers" in str(caught.value.hint)

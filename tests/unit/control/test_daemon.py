@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from discluster import places
 from discluster.clock import SystemClock
-from discluster.console import HostStatus, control_to_operator
 from discluster.control.addresses import Endpoint
-from discluster.control.clusters import ClusterHub, allowed_users
+from discluster.control.clusters import ClusterHub
 from discluster.control.daemon import ControlDaemon
 from discluster.control.lease import NO_LEASE
 from discluster.control.link import MasterLink
@@ -46,7 +46,6 @@ from discluster.messages import (
     PlanPush,
     PlanRefused,
     ShardView,
-    StatusQuery,
     control_to_cluster,
     decode,
     encode,
@@ -114,6 +113,10 @@ class FakeSupervisor:
         await self.gate.wait()
         self.running[cluster] = UnitView(state="inactive")
 
+    async def runs(self, cluster: int, pid: int) -> bool:
+        """One process plays all clusters here."""
+        return pid == os.getpid()
+
     async def close(self) -> None:
         self.closed = True
 
@@ -126,7 +129,7 @@ class Host:
         self.supervisor = FakeSupervisor()
         self.notifier = RecordingNotifier(0.02)
         self.clock = SystemClock()
-        self.store = ControlStore(own=directory / "control", clusters=directory / "clusters")
+        self.store = ControlStore(directory)
         self.permits = PermitDesk(clock=self.clock, interval=0.2, purse=full_purse(self.clock))
         self.leasing = leasing(directory)
         self.daemon = ControlDaemon(
@@ -145,11 +148,11 @@ class Host:
     def _hub(self) -> ClusterHub:
         return ClusterHub(
             path=self.path,
-            allowed_users=allowed_users(),
+            user=os.getuid,
+            runs=self.supervisor.runs,
             on_report=self.daemon.cluster_reported,
             on_gone=self.daemon.cluster_gone,
             on_permit=self.daemon.permit_message,
-            status=self.daemon.status,
         )
 
     def link_to(self, master: SmallMaster) -> MasterLink:
@@ -254,11 +257,6 @@ class Cluster:
 
     async def _hear(self) -> Message:
         message: Message = decode(control_to_cluster, await self._line(), peer="CONTROL")
-        return message
-
-    async def hear_status(self) -> Message:
-        """What an operator is answered."""
-        message: Message = decode(control_to_operator, await self._line(), peer="CONTROL")
         return message
 
     async def _line(self) -> bytes:
@@ -507,10 +505,7 @@ async def test_operator_on_the_machine_gets_its_view(host: Host) -> None:
     async with host.running():
         host.push(plan(c3=(0, 1)))
         await host.says("nothing to do")
-        async with Cluster(host, 0) as operator:
-            operator.say(StatusQuery())
-            status = await operator.hear_status()
-    assert isinstance(status, HostStatus)
+        status = host.daemon.status()
     assert (status.host, status.state, status.plan_generation) == ("alpha", "local", 5)
     assert status.shards_planned == 2
     assert status.master.startswith("this machine has not joined a fleet; not in touch")
@@ -523,11 +518,11 @@ async def test_old_cluster_is_forgotten_after_its_sessions_are(host: Host, tmp_p
         await host.says("nothing to do")
         host.push(plan(6))
         await host.says("no clusters run generation 6")
-        directory = tmp_path / "clusters" / "3"
-        for path in directory.iterdir():
-            os.utime(path, (1, 1))
+        assignment = places.assignment_file(tmp_path, 3)
+        os.utime(assignment, (1, 1))
         host.supervisor.changed()
-        await wait_for(lambda: not directory.exists(), 5)
+        await wait_for(lambda: not assignment.exists(), 5)
+        assert not places.cluster_directory(tmp_path, 3).exists()
 
 
 async def test_watchdog_is_fed_while_passes_are_made(host: Host) -> None:
@@ -548,7 +543,7 @@ async def test_second_control_ends_with_words_and_leaves_the_first_alone(
 
 async def test_full_disk_ends_control_with_the_place(host: Host, tmp_path: Path) -> None:
     """The clusters run on; systemd starts CONTROL again."""
-    (tmp_path / "clusters").write_text("in the way")
+    (tmp_path / "assignments").write_text("in the way")
     task = asyncio.create_task(host.daemon.run(hub=host._hub(), link=None, stop=host.stop))
     await wait_for(lambda: "READY" in host.notifier.told, 5)
     host.push(plan(c3=(0,)))
@@ -556,7 +551,7 @@ async def test_full_disk_ends_control_with_the_place(host: Host, tmp_path: Path)
         await task
     (error,) = caught.value.exceptions
     assert isinstance(error, StateError)
-    assert "assignment.json: cannot be written" in error.message
+    assert "assignments/3.json: cannot be written" in error.message
 
 
 def test_daemon_reports_nothing_before_it_knows_anything(host: Host) -> None:

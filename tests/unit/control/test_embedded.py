@@ -293,3 +293,16 @@ async def test_close_stops_all_clusters_unless_told_to_keep_them(house: House) -
     await wait_for(lambda: len(house.born) == 5, 10)
     await supervisor.close()
     assert not any(map(exists, house.born))
+
+
+async def test_process_belongs_to_the_cluster_that_it_is(house: House) -> None:
+    supervisor = house.supervisor(STAYS)
+    await supervisor.open(house.changed)
+    await supervisor.start(7)
+    pid = (await supervisor.units())[7].pid
+    assert pid is not None
+    assert await supervisor.runs(7, pid)
+    assert not await supervisor.runs(7, os.getpid())
+    assert not await supervisor.runs(8, pid)
+    await supervisor.stop(7)
+    assert not await supervisor.runs(7, pid)

@@ -66,7 +66,7 @@ async def test_machine_without_systemd_is_told_of_the_other_supervisor(tmp_path:
 async def test_socket_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("in the way")
     ended = await run(PROGRAM, "--config", settings(tmp_path))
-    assert_told(ended, 69, "control.sock: the socket for the clusters cannot be made")
+    assert_told(ended, 69, "control.sock: the socket cannot be made")
 
 
 async def test_control_that_did_not_join_waits_says_how_and_stops_when_told(

@@ -15,7 +15,7 @@ from discluster.clock import SystemClock
 from discluster.control.supervisor import UnitView
 from discluster.control.systemd import SystemdSupervisor
 from discluster.errors import SupervisorError
-from tests.unit.control.systemd1 import Systemd1, Unit, private_bus
+from tests.unit.control.systemd1 import ROOT, Systemd1, Unit, private_bus
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -89,6 +89,28 @@ async def test_failed_unit_is_started_although_it_crashed_too_often(rig: Rig) ->
     await rig.supervisor.units()
     await rig.supervisor.start(3)
     assert rig.systemd.members().count("ResetFailedUnit") == 1, "it is not failed any more"
+
+
+async def test_process_belongs_to_the_cluster_in_whose_unit_it_is(rig: Rig) -> None:
+    units = f"{ROOT}/unit"
+    rig.systemd.processes = {
+        10: f"{units}/discluster_2dcluster_403_2eservice",
+        11: f"{units}/discluster_2dcluster_4033_2eservice",
+        12: f"{units}/ssh_2eservice",
+    }
+    assert [await rig.supervisor.runs(3, pid) for pid in (10, 11, 12)] == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["NoUnitForPID", "NoSuchUnit"])
+async def test_process_of_no_unit_belongs_to_no_cluster(rig: Rig, name: str) -> None:
+    rig.systemd.errors["GetUnitByPID"] = (f"org.freedesktop.systemd1.{name}", "no unit")
+    assert not await rig.supervisor.runs(3, 10)
+
+
+async def test_process_that_systemd_cannot_tell_of_is_nobodys_yet(rig: Rig) -> None:
+    rig.systemd.silent.add("GetUnitByPID")
+    with pytest.raises(SupervisorError, match="no answer to GetUnitByPID"):
+        await rig.supervisor.runs(3, 10)
 
 
 @pytest.mark.parametrize("early", [False, True])

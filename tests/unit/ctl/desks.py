@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 from aiohttp import web
 
+from discluster import places
 from discluster.ctl.client import Master
 from discluster.ctl.commands import Context
 from discluster.ctl.main import main
@@ -78,8 +79,10 @@ class Ctl:
     """Runs disclusterctl in a thread, for it has an event loop of its own."""
 
     def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.master = directory / "master.sock"
-        self.control = directory / "control.sock"
+        self.master = places.master_socket(directory)
+        self.control = places.control_socket(directory)
+        for socket in (self.master, self.control):
+            socket.parent.mkdir()
         self._capsys = capsys
 
     async def __call__(self, *argv: str) -> Outcome:

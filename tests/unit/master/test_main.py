@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from discluster import places
 from discluster.console import EventPage
 from tests.unit.processes import started
 from tests.waiting import wait_for
@@ -23,7 +24,7 @@ class Master:
     def __init__(self, directory: Path, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.settings = directory / "master.yaml"
-        self.socket = directory / "run" / "master.sock"
+        self.socket = places.master_socket(directory / "run")
 
     async def sentences(self, upto: int) -> list[str]:
         """The first ``upto`` events of the operator's orders."""

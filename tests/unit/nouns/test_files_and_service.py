@@ -5,7 +5,10 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from discluster.errors import (
     Problem,
     StateError,
 )
-from discluster.files import read_if_there, write_atomically
+from discluster.files import read_if_there, read_plain_file, write_atomically
 from discluster.service import first_of_ours, run_service
 
 
@@ -150,3 +153,34 @@ def test_an_error_tells_its_message_and_its_hint() -> None:
     one, two = Problem("f", 3, "a.b", "bad"), Problem("f", 0, "", "worse")
     assert DocumentError([one], hint="h").render() == "f:3: a.b: bad (h)"
     assert DocumentError([one, two], hint="h").render() == "f:3: a.b: bad\nf: worse\n(h)"
+
+
+@pytest.mark.parametrize(("call", "dumpable"), [("no_core_dumps()", "0"), ("", "1")])
+def test_process_that_keeps_secrets_is_not_dumped_by_the_kernel(call: str, dumpable: str) -> None:
+    script = (
+        "import ctypes\nfrom discluster.service import no_core_dumps\n"
+        f"{call}\nprint(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == dumpable
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, link_to_a_device, Path.mkdir])
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "it")
+    with pytest.raises(OSError, match=r"not a file|Too many levels"):
+        read_plain_file(tmp_path / "it")
+
+
+def test_huge_file_is_read_no_further_than_it_need_be(tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    assert len(read_plain_file(tmp_path / "huge")) == 1 << 20
