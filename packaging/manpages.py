@@ -26,12 +26,15 @@ from discluster import __version__, errors, settings  # noqa: E402 - after the p
 
 
 class Program(NamedTuple):
-    """A program with a page of its own; ``package`` holds its ``main`` module."""
+    """A program with a page of its own; ``package`` holds its ``main`` module. ``places``: what it
+    uses beside its settings, and how.
+    """
 
     name: str
     section: int
     package: str
     summary: str
+    places: tuple[tuple[str, str], ...] = ()
 
 
 class SettingsFile(NamedTuple):
@@ -44,10 +47,43 @@ class SettingsFile(NamedTuple):
     path: str
 
 
+MASTER_PLACES: Final = (
+    (
+        "/var/lib/discluster/master/",
+        "Its state, and the fleet's authority; user discluster-master.",
+    ),
+    ("/run/discluster/master/master.sock", "For operators: root and the group discluster-admin."),
+    (
+        "/etc/credstore/discluster.token",
+        "The bot token; or encrypted, in /etc/credstore.encrypted.",
+    ),
+)
+CONTROL_PLACES: Final = (
+    ("/var/lib/discluster/control/", "Its state, key and certificate; user discluster-control."),
+    ("/var/lib/discluster/assignments/", "What each cluster shall run; the clusters read it."),
+    ("/run/discluster/clusters/", "Its socket for the clusters, and their lease."),
+    ("/run/discluster/control/control.sock", "For operators, who may ask for the status."),
+    (
+        "/usr/share/polkit-1/rules.d/50-discluster.rules",
+        "Lets its user start, stop and reset discluster-cluster@N.service, and nothing else.",
+    ),
+)
+CLUSTER_PLACES: Final = (
+    (
+        "/var/lib/discluster/clusters/N/",
+        "Its sessions. User discluster-cluster; it writes nowhere else.",
+    ),
+    (
+        "/etc/credstore/discluster.token",
+        "The bot token; or encrypted, in /etc/credstore.encrypted.",
+    ),
+)
 PROGRAMS: Final = (
-    Program("discluster-master", 8, "master", "plan the shards of a fleet"),
-    Program("discluster-control", 8, "control", "run one machine's part of a fleet"),
-    Program("discluster-cluster", 8, "cluster", "run gateway shards"),
+    Program("discluster-master", 8, "master", "plan the shards of a fleet", MASTER_PLACES),
+    Program(
+        "discluster-control", 8, "control", "run one machine's part of a fleet", CONTROL_PLACES
+    ),
+    Program("discluster-cluster", 8, "cluster", "run gateway shards", CLUSTER_PLACES),
     Program("disclusterctl", 8, "ctl", "look at and manage a fleet"),
     Program("discluster-simulator", 1, "simulator", "a simulated Discord to rehearse with"),
 )
@@ -214,6 +250,8 @@ def program_page(program: Program) -> str:
         lines.append(".SH FILES")
         for file in own_files:
             lines += [".TP", f".I {roff(file.path)}", f"See {roff(file.name)}(5)."]
+        for path, words in program.places:
+            lines += [".TP", f".I {roff(path)}", roff(words)]
     lines += closing_lines(parser.epilog or "", getattr(module, "EXIT_STATUSES", {}))
     return "\n".join([*lines, *see_also(program.name)]) + "\n"
 

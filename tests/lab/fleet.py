@@ -22,7 +22,8 @@ from tests.scenario.fleet import change_settings
 from tests.scenario.masterfiles import back_up, restore, wipe
 from tests.scenario.network import DISCORD, MASTER
 
-TOKEN: Final = "lab-token"
+# As long as a real one, and nowhere else on a machine.
+TOKEN: Final = "bGFiLXRva2Vu.Zq7WxT.this-stands-nowhere-else-on-the-machine"
 API_PORT: Final = 8080
 GATEWAY_PORT: Final = 8081
 CONTROL_SOCKET: Final = "/run/simulator.sock"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet handler whose author is the attacker: runs what is put into its directory as ``order``.
+"""Packet handlers of an attacker: they run what is put into their cluster's directory as ``order``.
 
 So a test does things as a process of a cluster, in its unit and its sandbox. Copied to a machine,
 it needs nothing of this repository.
@@ -20,7 +20,7 @@ class Intruder:
     async def start(self, cluster: int, _commands: Any) -> None:
         self._task = asyncio.create_task(self._obey(PLACE / str(cluster)))
 
-    def handle(self, _event: Any) -> None:
+    def handle(self, event: Any) -> None:
         return None
 
     async def stop(self) -> None:
@@ -49,3 +49,10 @@ class Intruder:
             order.unlink()
             (place / "answer.new").write_bytes(b"%d\n%s" % (child.returncode or 0, said))
             (place / "answer.new").rename(place / "answer")
+
+
+class Clumsy(Intruder):
+    """It cannot take a single event, and says so with all of it."""
+
+    def handle(self, event: Any) -> None:
+        raise ValueError(f"cannot take {event.type}: {bytes(event.body)!r}")

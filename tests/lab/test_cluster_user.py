@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 
 from discluster.messages import ClusterReport, PermitRequest, StatusQuery, encode
-from tests.lab import intruder
 from tests.lab.commands import Completed, wait_until
 from tests.lab.conftest import JOURNALS, TIMEOUT
-from tests.lab.fleet import TOKEN, LabFleet, unit_of
+from tests.lab.fleet import CLUSTER_DROP_INS, TOKEN, LabFleet, unit_of
+from tests.lab.inside import inside, let_in
 from tests.lab.machines import Lab, Machine
 from tests.lab.runs import Run
 from tests.scenario.network import MASTER
@@ -80,9 +80,7 @@ async def fleet(
     try:
         await made.start(shards=SHARDS, hosts={}, shards_per_cluster=4)
         machine = lab[MASTER]
-        source = Path(intruder.__file__).read_text()
-        machine.write("/usr/lib/python3/dist-packages/intruder.py", source)
-        machine.write("/etc/discluster/cluster.yaml", "handler: intruder:Intruder\n")
+        let_in(machine, "Intruder")
         machine.write("/usr/local/lib/talk.py", TALK)
         machine.write("/usr/local/lib/look.py", LOOK)
         await made.add_host(MASTER, 1.0)
@@ -105,18 +103,6 @@ def clusters(machine: Machine) -> tuple[int, int]:
     listed = machine.run("ls", f"{STATE}/clusters").stdout.split()
     first, second = sorted(map(int, listed))
     return first, second
-
-
-def inside(machine: Machine, cluster: int, script: str) -> Completed:
-    """Run ``script`` with sh as a process of a cluster."""
-    place = machine.disk / f"{STATE}/clusters/{cluster}".lstrip("/")
-    (place / "order.new").write_text(script)
-    (place / "order.new").rename(place / "order")
-    answer = place / "answer"
-    wait_until(answer.exists, timeout=30, what=f"cluster {cluster} did what it was told")
-    status, _, said = answer.read_text().partition("\n")
-    answer.unlink()
-    return Completed(int(status), said, "")
 
 
 def pid_of(machine: Machine, unit: str) -> str:
@@ -371,7 +357,7 @@ def test_cluster_cannot_look_into_its_sibling(machine: Machine, clusters: tuple[
     look = f"python3 /usr/local/lib/look.py {pid}"
     assert inside(machine, own, look).stdout == ""
     assert machine.run(*look.split(), user=CLUSTER).stdout == ""
-    # What it can do is stated in SECURITY.md: a signal needs no more than the same user.
+    # What it can do is stated in ARCHITECTURE.md: a signal needs no more than the same user.
 
 
 # --- what CONTROL reads of a cluster --------------------------------------------------------------
@@ -430,3 +416,52 @@ def test_root_that_joins_anew_writes_through_no_link_of_controls_user(machine: M
     machine.run(*shlex.split(line.strip()))
     owners = machine.run("stat", "-c", "%U %a", f"{IDENTITY}/host.key").stdout
     assert owners == f"{CONTROL} 600\n"
+
+
+# --- the sandbox, loosened ------------------------------------------------------------------------
+
+# Each line says what it could do.
+LOOSE = """
+import mmap, pathlib, socket
+def attempt(name, what):
+    try:
+        what()
+        print(name)
+    except OSError:
+        pass
+attempt("code", lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC))
+attempt("netlink", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))
+attempt("place", lambda: pathlib.Path("/srv/bot/probe").write_text("x"))
+attempt("state", lambda: pathlib.Path("/var/lib/our-bot/probe").write_text("x"))
+"""
+DROP_IN = """\
+[Service]
+StateDirectory=our-bot
+ReadWritePaths=/srv/bot
+MemoryDenyWriteExecute=no
+RestrictAddressFamilies=AF_NETLINK
+"""
+
+
+def test_drop_in_loosens_the_handlers_sandbox_and_the_cluster_runs_on(
+    machine: Machine, clusters: tuple[int, int]
+) -> None:
+    """As docs/handlers.md says."""
+    machine.write("/usr/local/lib/loose.py", LOOSE)
+    machine.run("install", "-d", f"--owner={CLUSTER}", "/srv/bot")
+    probe = "python3 /usr/local/lib/loose.py"
+    assert inside(machine, clusters[0], probe).stdout == ""
+
+    machine.write(f"{CLUSTER_DROP_INS}/loose.conf", DROP_IN)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", unit_of(clusters[0]))
+
+    assert inside(machine, clusters[0], probe).stdout.split() == [
+        *("code", "netlink", "place", "state")
+    ]
+    wait_until(
+        lambda: "4 of 4 shards ready" in machine.unit(unit_of(clusters[0]), "StatusText"),
+        timeout=60,
+        interval=0.2,
+        what="its shards are resumed",
+    )
