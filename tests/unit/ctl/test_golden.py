@@ -13,7 +13,7 @@ from tests.unit.ctl import fleets, ordered
 from tests.unit.ctl.conftest import GOLDEN, CompareGolden
 from tests.unit.ctl.terminal import plain
 
-AWAY: Final = "MASTER is not running here: /run/discluster/master.sock does not exist"
+AWAY: Final = "MASTER is not running here: /run/discluster/master/master.sock does not exist"
 Snapshot = FleetStatus | HostStatus | PlanDiff | Ordered | MovesStatus | PlanHistory
 SNAPSHOTS: Final[dict[str, Snapshot]] = {
     "healthy": fleets.healthy(),
