@@ -26,8 +26,10 @@ from discluster.errors import StateError
 from discluster.gateway.identity import Identity
 from discluster.gateway.shard import Shard
 from discluster.gateway.sockets import Transport
+from discluster.gateway.urls import is_gateways
 from discluster.messages import Assignment, ClusterReport, Lease, ShardView
 from discluster.notify import Notifier
+from discluster.plan import Session
 from discluster.sessions import SessionFile, SessionSlot
 from discluster.stays import ShardKey
 
@@ -50,6 +52,17 @@ def _seen(hosted: _Hosted) -> Running:
     if hosted.running.state == "open" and hosted.shard.view().fatal is not None:
         return msgspec.structs.replace(hosted.running, state="over")
     return hosted.running
+
+
+def _brought(assignment: Assignment, shard: int) -> Session | None:
+    """The session that comes with ``shard``. Where it leads to is the word of another machine."""
+    session = assignment.handover.get(shard)
+    gateway = assignment.gateway_url
+    if session is None or is_gateways(session.resume_url, gateway_url=gateway):
+        return session
+    told = "shard %d: %s is not where Discord's gateway is; it resumes at %s instead"
+    log.warning(told, shard, session.resume_url, gateway, extra={"SHARD": shard})
+    return msgspec.structs.replace(session, resume_url=gateway)
 
 
 class ClusterDaemon:
@@ -216,7 +229,7 @@ class ClusterDaemon:
         except StateError as error:
             log.warning("shard %d waits for others to be closed: %s", number, error)
             return
-        slot.take_over(assignment.handover.get(number), assignment.entered.get(number, 0))
+        slot.take_over(_brought(assignment, number), assignment.entered.get(number, 0))
         shard = Shard(
             shard=number,
             shard_count=assignment.shard_count,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where to dial: the query that every connection carries, and which resume URLs are usable."""
 
+import ipaddress
 import re
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -38,10 +39,31 @@ def usable_resume_url(offered: object, *, gateway_url: str) -> str | None:
     return offered
 
 
+def is_gateways(brought: str, *, gateway_url: str) -> bool:
+    """Whether a session's address that somebody else brings is one of the gateway's: below its
+    domain, and encrypted if it is. To any other the token would be given away.
+
+    A gateway at an IP address or a bare name is a rehearsal's, and has no domain.
+    """
+    if usable_resume_url(brought, gateway_url=gateway_url) is None:
+        return False
+    own, other = (urlsplit(url).hostname or "" for url in (gateway_url, brought))
+    _, _, domain = own.partition(".")
+    return not domain or _is_ip(own) or other == domain or other.endswith(f".{domain}")
+
+
 def host(url: str) -> str:
     """The host of a URL, for people to read."""
     split = _split(url)
     return split.netloc.rpartition("@")[2] if split is not None else "?"
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(url: str) -> SplitResult | None:

@@ -235,6 +235,24 @@ async def test_session_that_was_handed_over_is_resumed(rig: Rig) -> None:
         assert control.permits == [], "a RESUME needs no permit"
 
 
+@pytest.mark.parametrize("url", ["wss://gateway.elsewhere", "ws://edge.example"])
+async def test_session_that_was_handed_over_does_not_say_who_gets_the_token(
+    rig: Rig, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes from another machine, which may have no token, and want one."""
+    brought = Session(session_id="brought", resume_url=url, seq=40)
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5, handover={5: brought}))
+        socket = await rig.socket()
+        assert socket.url.startswith(f"{GATEWAY}/?")
+        socket.hello()
+        await wait_for(socket.authentications, 5)
+        assert socket.authentications()[0]["op"] == 6
+        assert socket.authentications()[0]["d"]["session_id"] == "brought"
+    assert f"shard 5: {url} is not where Discord's gateway is" in caplog.text
+
+
 async def test_own_session_wins_over_what_was_handed_over_before_it(
     rig: Rig, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from discluster.errors import ConfigurationError
 from discluster.gateway import payloads
 from discluster.gateway.closecodes import describe
 from discluster.gateway.identity import MAXIMUM_PRESENCE, Identity
-from discluster.gateway.urls import dial_url, host, usable_resume_url
+from discluster.gateway.urls import dial_url, host, is_gateways, usable_resume_url
 from discluster.secret import Secret
 from tests.unit.gateway.fakes import TOKEN, plain_identity
 
@@ -112,6 +112,29 @@ def test_f05_dial_url(base: str, expected: str) -> None:
 def test_usable_resume_url(offered: object, usable: bool) -> None:
     result = usable_resume_url(offered, gateway_url="wss://gateway.discord.gg")
     assert (result == offered) if usable else (result is None)
+
+
+@pytest.mark.parametrize(
+    ("brought", "gateway", "safe"),
+    [
+        ("wss://gateway-us-east1-c.discord.gg", "wss://gateway.discord.gg", True),
+        ("wss://GATEWAY.discord.gg:443", "wss://gateway.discord.gg/", True),
+        ("ws://gateway-us-east1-c.discord.gg", "wss://gateway.discord.gg", False),
+        ("wss://gateway.discord.gg.evil.example", "wss://gateway.discord.gg", False),
+        ("wss://evil-discord.gg", "wss://gateway.discord.gg", False),
+        ("wss://discord.gg", "wss://gateway.discord.gg", True),
+        ("wss://192.0.2.7", "wss://gateway.discord.gg", False),
+        ("wss://h?x", "wss://gateway.discord.gg", False),
+        # A rehearsal: there is no domain to be within.
+        ("ws://127.0.0.2:9/edge-a", "ws://127.0.0.1:8", True),
+        ("ws://elsewhere:9", "ws://discord:8", True),
+        ("ws://[::2]:9", "ws://[::1]:8", True),
+    ],
+)
+def test_address_from_another_machine_must_be_below_the_gateways_domain(
+    brought: str, gateway: str, safe: bool
+) -> None:
+    assert is_gateways(brought, gateway_url=gateway) is safe
 
 
 def test_plain_resume_url_is_usable_where_the_gateway_is_plain() -> None:
