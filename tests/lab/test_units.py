@@ -212,6 +212,24 @@ def test_cluster_without_token_tells_what_to_do_and_is_not_retried(machine: Mach
         restore(machine, unit)
 
 
+def test_cluster_that_control_does_not_plan_tells_why_it_cannot_start(machine: Machine) -> None:
+    """By hand, say. Where it would write is CONTROL's to make."""
+    unit = "discluster-cluster@77.service"
+    machine.write("/etc/credstore/discluster.token", TOKEN, mode=0o600)
+    try:
+        machine.run("systemctl", "start", unit, check=False)
+        wait_until(
+            lambda: "CONTROL makes when it plans this cluster" in machine.journal("--unit", unit),
+            timeout=30,
+            interval=0.1,
+            what=f"{unit} tells why",
+        )
+        assert "Traceback" not in machine.journal("--unit", unit)
+    finally:
+        machine.run("rm", "/etc/credstore/discluster.token")
+        restore(machine, unit)
+
+
 def test_master_without_token_runs_and_tells_what_to_do(machine: Machine) -> None:
     """It owns what runs already; without a token only Discord's recommendation is out of reach."""
     try:
