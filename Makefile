@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc clean bench bench-gateway bench-simulator bench-sessions bench-master
+.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
@@ -22,15 +22,16 @@ help:
 	@echo 'make deb         build/discluster_VERSION_all.deb for Debian 13'
 	@echo 'make bench       docs/benchmarks.md, measured on a quiet machine (half an hour)'
 	@echo 'make bench-master  MASTER with up to 1,000 hosts, its section of docs/benchmarks.md (10 minutes)'
+	@echo 'make pins        packaging/requirements*.txt: the newest versions that pyproject.toml allows'
 	@echo 'make etc         writes etc/*.yaml from the declarations of the settings'
 
 # The runtime's dependencies are enough for the demo; the tests want more.
-$(VENV)/.runtime: pyproject.toml packaging/make-venv
-	packaging/make-venv $(PYTHON) $(VENV) runtime
+$(VENV)/.runtime: packaging/requirements.txt packaging/requirements-build.txt packaging/make-venv
+	packaging/make-venv $(PYTHON) $(VENV) requirements.txt
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml packaging/make-venv
-	packaging/make-venv $(PYTHON) $(VENV) dev
+$(VENV)/.dev: packaging/requirements-dev.txt packaging/requirements-build.txt packaging/make-venv
+	packaging/make-venv $(PYTHON) $(VENV) requirements-dev.txt
 	@touch $(VENV)/.runtime $@
 
 demo: $(VENV)/.runtime
@@ -94,6 +95,16 @@ bench-master: $(VENV)/.dev
 
 etc: $(VENV)/.runtime
 	PYTHONPATH=. $(RUN) packaging/etc.py etc
+
+# For every Python and machine that is supported, at once. Nothing else needs it: the pins are kept.
+PIN := UV_CUSTOM_COMPILE_COMMAND='make pins' $(VENV)/bin/uv pip compile --quiet --upgrade \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras
+
+pins: $(VENV)/.dev
+	$(PIN) pyproject.toml --extra dev --output-file packaging/requirements-dev.txt
+	$(PIN) pyproject.toml --constraint packaging/requirements-dev.txt --no-annotate \
+		--output-file packaging/requirements.txt
+	$(PIN) --group build --output-file packaging/requirements-build.txt
 
 clean:
 	rm -rf build dist $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
