@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
+.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb sbom etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make lab-tests   the lab: Debian 13 machines in namespaces (root)'
 	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
 	@echo 'make deb         build/discluster_VERSION_all.deb for Debian 13'
+	@echo 'make sbom        build/discluster_VERSION.cdx.json: what an installation consists of (CycloneDX)'
 	@echo 'make bench       docs/benchmarks.md, measured on a quiet machine (half an hour)'
 	@echo 'make bench-master  MASTER with up to 1,000 hosts, its section of docs/benchmarks.md (10 minutes)'
 	@echo 'make pins        packaging/requirements*.txt: the newest versions that pyproject.toml allows'
@@ -77,6 +78,9 @@ lab: $(VENV)/.dev
 
 deb: $(VENV)/.runtime
 	packaging/build-deb --lintian
+
+sbom: $(VENV)/.runtime
+	$(RUN) packaging/sbom.py
 
 # ARGS='--quick' for a smoke run; see 'python -m tests.bench --help'.
 bench bench-gateway: $(VENV)/.dev

@@ -77,13 +77,28 @@ def build(cache: Cache, *, version: str | None = None) -> Package:
     Raises:
         LabError: it cannot be built; the message holds the end of the build's output.
     """
-    files = source_files()
     released = version_of()
-    digest = digest_of(files)
-    key = key_of(digest, version or released)
-    entry = cache.get("deb", key, lambda new: _make(cache, new, files, released, version))
+    key = key_of(digest_of(source_files()), version or released)
+    entry = cache.get("deb", key, lambda new: make(cache, new, version=version))
     (path,) = entry.glob("*.deb")
     return Package(path, version or released, key)
+
+
+def make(cache: Cache, new: Path, *, version: str | None = None) -> None:
+    """Build the package of the work tree into the directory ``new``; otherwise like :func:`build`,
+    but that nothing is looked up.
+    """
+    with tempfile.TemporaryDirectory(prefix="discluster-deb-") as scratch:
+        tree = Path(scratch) / "discluster"
+        _copy(source_files(), tree)
+        if version is not None:
+            _restamp(tree / "debian/changelog", version_of(), version)
+        if can_build_here():
+            run(["/bin/sh", "-ec", BUILD], cwd=tree, timeout=300)
+        else:
+            _build_in_root(cache, Path(scratch))
+        for made in Path(scratch).glob("*.deb"):
+            shutil.copy(made, new)
 
 
 def lint(cache: Cache, package: Package) -> Completed:
@@ -123,22 +138,6 @@ def why_not() -> str | None:
         f"{reason}; the package is built on Debian 13 with its build dependencies "
         "(apt-get build-dep ./packaging), or as root inside a Debian 13 root that is made for it"
     )
-
-
-def _make(
-    cache: Cache, new: Path, files: Sequence[Path], released: str, version: str | None
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="discluster-deb-") as scratch:
-        tree = Path(scratch) / "discluster"
-        _copy(files, tree)
-        if version is not None:
-            _restamp(tree / "debian/changelog", released, version)
-        if can_build_here():
-            run(["/bin/sh", "-ec", BUILD], cwd=tree, timeout=300)
-        else:
-            _build_in_root(cache, Path(scratch))
-        for made in Path(scratch).glob("*.deb"):
-            shutil.copy(made, new)
 
 
 def _build_in_root(cache: Cache, scratch: Path) -> None:

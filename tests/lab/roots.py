@@ -17,7 +17,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 DEBIAN: Final = REPOSITORY / "packaging" / "debian"
 SUITE: Final = "trixie"
 # Change it when what is done to a root changes.
-RECIPE: Final = "1"
+RECIPE: Final = "2"
 
 # What a machine needs beside discluster's own dependencies, and what a person in it would miss.
 MACHINE_PACKAGES: Final = (
@@ -34,6 +34,7 @@ MACHINE_PACKAGES: Final = (
 # Beside Build-Depends: what dpkg-buildpackage takes for granted of build-essential, and lintian.
 BUILD_PACKAGES: Final = ("dpkg-dev", "lintian", "make", "man-db")
 LEFT_OUT: Final = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
+KEPT: Final = "/usr/share/doc/*/copyright"  # for packaging/sbom.py
 MASKED: Final = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -130,6 +131,7 @@ def _make_root(root: Path, packages: Sequence[str], mirror: str) -> None:
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
     command += [f"--include={','.join(packages)}", "--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    command += [f"--dpkgopt=path-include={KEPT}"]
     command += [f"--aptopt={option}" for option in _apt_options()]
     run([*command, SUITE, root, listed], timeout=600, environment=passed_on())
     _finish_root(root)
