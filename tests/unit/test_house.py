@@ -115,5 +115,6 @@ def test_no_top_level_names_but_the_agreed_ones() -> None:
     agreed = {
         *("discluster", "units", "etc", "packaging", "tests", "docs", ".ci", "Makefile"),
         *("pyproject.toml", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", ".gitignore"),
+        "SECURITY.md",
     }
     assert names <= agreed

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the virtual environment gets is pinned, and is what pyproject.toml asks for."""
 
+import hashlib
+import os
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +80,51 @@ def test_debian_package_asks_for_the_same_ranges() -> None:
         assert least.operator == ">=", "an upper bound would keep Debian's next release out"
         wanted.add((DEBIAN.get(requirement.name, f"python3-{requirement.name}"), str(least)))
     assert asked == {(name, f">= {least.removeprefix('>=')}") for name, least in wanted}
+
+
+def wheel(path: Path, text: str) -> bytes:
+    """Writes a package ``harmless`` of one module."""
+    about = "harmless-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("harmless.py", text)
+        archive.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: harmless\nVersion: 1.0\n"
+        )
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    return path.read_bytes()
+
+
+def test_file_with_another_hash_than_the_pinned_one_is_not_installed(tmp_path: Path) -> None:
+    index, site, python = tmp_path / "index", tmp_path / "site", tmp_path / "venv/bin/python"
+    for directory in (index, python.parent, tmp_path / "packaging"):
+        directory.mkdir(parents=True)
+    # Spares the making of an environment.
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    there = index / "harmless-1.0-py3-none-any.whl"
+    good = wheel(there, "harm = False")
+    pin = f"harmless==1.0 --hash=sha256:{hashlib.sha256(good).hexdigest()}\n"
+    (tmp_path / "packaging/pins.txt").write_text(pin)
+    (tmp_path / "packaging/requirements-build.txt").write_text("")
+
+    def make() -> subprocess.CompletedProcess[str]:
+        settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_TARGET": str(site)}
+        return subprocess.run(
+            [REPOSITORY / "packaging/make-venv", sys.executable, "venv", "pins.txt"],
+            cwd=tmp_path,
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    wheel(there, "harm = True")
+    refused = make()
+    assert (refused.returncode, "DO NOT MATCH THE HASHES" in refused.stderr) == (1, True)
+    assert "error: the packages of pins.txt cannot be installed" in refused.stderr
+    assert not (site / "harmless.py").exists()
+    there.write_bytes(good)
+    made = make()
+    assert made.returncode == 0, made.stderr
+    assert (site / "harmless.py").read_text() == "harm = False"
