@@ -38,8 +38,9 @@ from discluster.master.orders.intents import NO_SUCH_HOST
 from discluster.master.orders.ordering import NO_MOVES, edited_settings
 from discluster.master.orders.restarts import NO_ROLLOUT, rolling_complaint
 from discluster.master.parts import host_plan
-from discluster.master.records.events import LONGEST_WAIT, EventLog
+from discluster.master.records.events import EventLog
 from discluster.master.records.history import NO_SUCH_GENERATION
+from discluster.master.records.shelf import LONGEST_WAIT
 from discluster.master.settings import MasterSettings
 from discluster.messages import Message, encode
 from discluster.orders import Reload, operator_order

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What MASTER decided and noticed, and why: one sentence each, kept, and told to the journal."""
 
-import asyncio
 import logging
-from collections import deque
 from pathlib import Path
 from typing import Final, Literal
 
 from discluster.clock import Clock
 from discluster.console import Event, EventKind, EventPage, EventQuery
-from discluster.master.records.eventfiles import EventFiles
+from discluster.master.records.linefiles import LineFiles
+from discluster.master.records.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
 Severity = Literal["error", "warning", "notice"]
 
-PAGE: Final = 1000
-# Seconds; a client that went without a word must not be waited for longer.
-LONGEST_WAIT: Final = 30.0
 _LEVELS: Final[dict[Severity, int]] = {
     "error": logging.ERROR,
     "warning": logging.WARNING,
@@ -36,21 +32,19 @@ class EventLog:
             StateError: a file is there and cannot be read.
         """
         half = max(1, keep // 2)
-        self._files = None if directory is None else EventFiles(directory, lines=half)
+        self._files: LineFiles[Event] | None = None
+        if directory is not None:
+            self._files = LineFiles(directory, "events", Event, lines=half)
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=2 * half)
         self._trouble: str | None = None
-        self._news = asyncio.Event()
-        self._closed = False
-        if self._files is not None:
-            stored, torn = self._files.read()
-            self._events.extend(stored)
-            self._tell_torn(torn)
+        stored, torn = ([], 0) if self._files is None else self._files.read()
+        self._events = Shelf(stored, keep=2 * half)
+        self._tell_torn(torn)
 
     @property
     def newest(self) -> int:
         """Number of the newest event, 0 before the first."""
-        return self._events[-1].number if self._events else 0
+        return self._events.newest
 
     def record(
         self,
@@ -79,40 +73,23 @@ class EventLog:
             shard=shard,
             generation=generation,
         )
-        self._events.append(event)
         self._store(event)
-        self._wake()
+        self._events.put(event)
 
     def page(self, query: EventQuery) -> EventPage:
-        """What is there of what was asked for, at most :data:`PAGE` events."""
-        # A number from the future: MASTER's disk was lost, and its events began anew.
-        after = query.after if query.after <= self.newest else 0
-        found = [
-            event
-            for event in self._events
-            if event.number > after and event.at >= query.since and query.host in (None, event.host)
-        ]
-        if query.last is not None:
-            found = found[max(0, len(found) - query.last) :]
-        page = tuple(found[:PAGE])
-        upto = page[-1].number if len(page) < len(found) else self.newest
+        """What is there of what was asked for, at most :data:`shelf.PAGE` events."""
+        page, upto = self._events.page(query, lambda event: query.host in (None, event.host))
         return EventPage(events=page, upto=upto, newest=self.newest)
 
     async def wait_beyond(self, number: int) -> None:
         """Returns when there are events after ``number``, or when no more will come."""
-        while self.newest == number and not self._closed:
-            await self._news.wait()
+        await self._events.wait_beyond(number)
 
     def close(self) -> None:
         """Ends waiting and closes the file; later events are in the journal only."""
-        self._closed = True
-        self._wake()
+        self._events.close()
         if self._files is not None:
             self._files.close()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
 
     def _tell_torn(self, lines: int) -> None:
         if lines:
@@ -121,7 +98,7 @@ class EventLog:
             self.record("master", told, severity="warning")
 
     def _store(self, event: Event) -> None:
-        if self._closed or self._files is None:
+        if self._events.closed or self._files is None:
             return
         trouble = None
         try:

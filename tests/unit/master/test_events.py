@@ -12,7 +12,8 @@ from discluster.clock import SystemClock
 from discluster.console import Event, EventQuery
 from discluster.errors import StateError
 from discluster.logs import JournalHandler, journal_datagram
-from discluster.master.records.events import PAGE, EventLog
+from discluster.master.records.events import EventLog
+from discluster.master.records.shelf import PAGE
 from tests.clock import ManualClock
 
 
