@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from typing import Final
 
 JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
-FIELDS: Final = ("HOST", "CLUSTER", "SHARD", "GENERATION", "UNIT", "STEP")
+FIELDS: Final = (
+    *("HOST", "CLUSTER", "SHARD", "GENERATION", "UNIT", "STEP"),
+    *("OPERATOR", "ROLE", "ADDRESS", "CALLER_UID", "CALL", "OUTCOME", "BODY"),
+)
 _PRIORITIES: Final = {
     logging.CRITICAL: 2,
     logging.ERROR: 3,

@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks MASTER (HTTP on its UNIX socket) and the local CONTROL (lines of JSON on its own)."""
+"""Asks MASTER (HTTP, whatever the way to it) and the local CONTROL (lines of JSON)."""
 
 import asyncio
-import grp
-import os
-import pwd
-import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import msgspec
 
 from discluster import console, messages
@@ -35,6 +30,7 @@ from discluster.console import (
     RolloutStatus,
     TokenRequest,
 )
+from discluster.ctl.transport import SocketTransport, Transport, too_slow, unreachable
 from discluster.errors import (
     ConfigurationError,
     CredentialError,
@@ -47,21 +43,29 @@ from discluster.errors import (
     UnavailableError,
 )
 from discluster.messages import Rejected, StatusQuery
+from discluster.operators import (
+    AuditPage,
+    AuditQuery,
+    Changed,
+    OperatorCredential,
+    OperatorList,
+    OperatorRequest,
+    RevokeOperator,
+    WhoAmI,
+)
 from discluster.orders import MovesStatus, Order, Ordered
 
 T = TypeVar("T")
-Program = Literal["MASTER", "CONTROL"]
 
 TIMEOUT: Final = 10.0
 _LONGEST_LINE: Final = 16 * 1024 * 1024
 _VERSIONS: Final = "are disclusterctl and the services of the same version?"
-_HINTS: Final[Mapping[Program, str]] = {
-    "MASTER": "systemctl status discluster-master; run disclusterctl on MASTER's machine",
-    "CONTROL": "systemctl status discluster-control",
-}
 # The code "document" means ConfigurationError here: only the reader of a file has its Problems.
 _KINDS: Final[Mapping[str, type[DisclusterError]]] = {
     "document": ConfigurationError,
+    **dict.fromkeys(("role", "login-required", "login-unknown", "login-expired"), RefusedError),
+    "too-many-failures": UnavailableError,
+    "audit": StateError,
     **{
         kind.code: kind
         for kind in (
@@ -85,9 +89,11 @@ class Master:
     does not fit), or the class whose code MASTER's own :class:`~discluster.console.Failure` has.
     """
 
-    def __init__(self, socket: Path, *, timeout: float = TIMEOUT) -> None:
-        """``timeout``: seconds for a whole request."""
-        self._socket = socket
+    def __init__(self, way: Path | Transport, *, timeout: float = TIMEOUT) -> None:
+        """``way``: the path of its socket, or another way to it. ``timeout``: seconds for a whole
+        request.
+        """
+        self._way = SocketTransport(way) if isinstance(way, Path) else way
         self._timeout = timeout
 
     async def status(self) -> FleetStatus:
@@ -159,36 +165,39 @@ class Master:
 
     async def events(self, query: EventQuery) -> EventPage:
         """What MASTER decided and noticed. ``query.wait`` must be less than the timeout."""
-        given = {k: v for k, v in msgspec.structs.asdict(query).items() if v is not None}
-        return _read(EventPage, await self._request("GET", f"/v1/events?{urlencode(given)}"))
+        return _read(EventPage, await self._request("GET", f"/v1/events?{_as_query(query)}"))
+
+    async def operators(self) -> OperatorList:
+        """Who has a login."""
+        return _read(OperatorList, await self._request("GET", "/v1/operators"))
+
+    async def create_operator(self, request: OperatorRequest) -> OperatorCredential:
+        """A credential for an operator."""
+        body = messages.encode(request)
+        return _read(OperatorCredential, await self._request("POST", "/v1/operators", body))
+
+    async def revoke_operator(self, name: str) -> Changed:
+        """Ends an operator."""
+        body = messages.encode(RevokeOperator(name=name))
+        return _read(Changed, await self._request("POST", "/v1/operators/revoke", body))
+
+    async def whoami(self) -> WhoAmI:
+        """Who we are to MASTER."""
+        return _read(WhoAmI, await self._request("GET", "/v1/whoami"))
+
+    async def log_out(self) -> Changed:
+        """Ends the certificate that is shown."""
+        return _read(Changed, await self._request("POST", "/v1/logout", b"{}"))
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        """Who changed what. ``query.wait`` must be less than the timeout."""
+        return _read(AuditPage, await self._request("GET", f"/v1/audit?{_as_query(query)}"))
 
     async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        try:
-            status, data = await self._exchange(method, path, body)
-        except aiohttp.ClientConnectorError as error:
-            raise unreachable("MASTER", self._socket, error.os_error) from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UnavailableError(
-                f"MASTER closed the connection before it had answered: {error}",
-                hint="journalctl -u discluster-master",
-            ) from None
-        except TimeoutError:
-            raise _too_slow("MASTER", self._timeout) from None
+        status, data = await self._way.exchange(method, path, body, timeout=self._timeout)
         if status >= 400:
-            raise _failure(status, data)
+            raise failure_in(status, data)
         return data
-
-    async def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        async with (
-            aiohttp.ClientSession(
-                "http://master",
-                connector=aiohttp.UnixConnector(path=str(self._socket)),
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                headers={"Content-Type": "application/json"} if body else None,
-            ) as session,
-            session.request(method, path, data=body, allow_redirects=False) as response,
-        ):
-            return response.status, await response.read()
 
 
 async def control_status(socket: Path, *, timeout: float = TIMEOUT) -> HostStatus:
@@ -201,7 +210,7 @@ async def control_status(socket: Path, *, timeout: float = TIMEOUT) -> HostStatu
         async with asyncio.timeout(timeout):
             line = await _ask(socket, messages.encode(StatusQuery()) + b"\n")
     except TimeoutError:
-        raise _too_slow("CONTROL", timeout) from None
+        raise too_slow("CONTROL", timeout) from None
     except OSError as error:
         raise unreachable("CONTROL", socket, error) from None
     if not line.endswith(b"\n"):
@@ -230,61 +239,12 @@ async def _ask(socket: Path, question: bytes) -> bytes:
         writer.close()
 
 
-def unreachable(who: Program, socket: Path, error: OSError) -> DisclusterError:
-    """Why a socket cannot be connected to, and what to do about it."""
-    if isinstance(error, PermissionError):
-        return _forbidden(who, socket)
-    if isinstance(error, FileNotFoundError):
-        said = f"{who} is not running here: {socket} does not exist"
-    elif isinstance(error, ConnectionRefusedError):
-        said = f"{who} is not running here: nobody listens on {socket}"
-    else:
-        said = f"{who} cannot be reached: {socket}: {error.strerror or error}"
-    return UnavailableError(said, hint=_HINTS[who])
+def _as_query(query: msgspec.Struct) -> str:
+    given = msgspec.structs.asdict(query).items()
+    return urlencode({name: value for name, value in given if value is not None})
 
 
-def _forbidden(who: Program, socket: Path) -> RefusedError:
-    place = _gate(socket)
-    try:
-        facts = place.stat()
-    except OSError:
-        return RefusedError(f"no permission to ask {who}: {socket}", hint="try it with sudo")
-    user, group = _user_name(facts.st_uid), _group_name(facts.st_gid)
-    return RefusedError(
-        f"no permission to ask {who} through {socket}: {place} belongs to user {user}, group"
-        f" {group}, mode {stat.S_IMODE(facts.st_mode):04o}",
-        hint=f"try it with sudo, or as a member of the group {group}",
-    )
-
-
-def _gate(socket: Path) -> Path:
-    """What is shut: the topmost directory that we may not pass, or else the socket itself."""
-    for directory in reversed(socket.absolute().parents):
-        if not os.access(directory, os.X_OK, effective_ids=True):
-            return directory
-    return socket
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def _too_slow(who: Program, timeout: float) -> UnavailableError:
-    said = f"{who} is there, but has not answered within {timeout:g} s"
-    return UnavailableError(said, hint=_HINTS[who].split(";")[0])
-
-
-def _failure(status: int, data: bytes) -> DisclusterError:
+def failure_in(status: int, data: bytes) -> DisclusterError:
     """MASTER's own words as an error of the class that has the code."""
     try:
         failure = _read(Failure, data)

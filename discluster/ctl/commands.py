@@ -13,6 +13,7 @@ from discluster.clock import Clock
 from discluster.console import FleetStatus, HostStatus, ResumeRequest, TokenRequest
 from discluster.ctl import changes, identify, problems, render, words
 from discluster.ctl.client import Master, control_status
+from discluster.ctl.logins import Logins
 from discluster.ctl.screen import Screen
 from discluster.errors import UnavailableError
 
@@ -22,13 +23,16 @@ NOT_WELL: Final = 3
 
 
 class Context(NamedTuple):
-    """What a command works with. ``stdin``: where a person can be asked, if it is a terminal."""
+    """What a command works with. ``stdin``: where a person can be asked, if it is a terminal.
+    ``logins``: of this user, at MASTERs elsewhere.
+    """
 
     master: Master
     control_socket: Path
     screen: Screen
     clock: Clock
     stdin: TextIO | None = None
+    logins: Logins = Logins(None)
 
 
 class View(NamedTuple):

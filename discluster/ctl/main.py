@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from discluster import __version__, places
-from discluster.ctl.parsers import base, identify, looking, machines, plans, restart
+from discluster.ctl.parsers import base, identify, looking, machines, operators, plans, restart
 from discluster.errors import DisclusterError
 
 RUNTIME_DIRECTORY: Final = "/run/discluster"
@@ -30,7 +30,9 @@ _BUG: Final = 1
 _UNWRITABLE: Final = 74
 
 _EPILOG: Final = (
-    "Run it on MASTER's machine. On a machine with a CONTROL only, 'status' shows that machine."
+    "On MASTER's machine it uses MASTER's socket, for root and the members of the group"
+    " discluster-admin; elsewhere a login ('disclusterctl login')."
+    " Without both, on a machine with a CONTROL, 'status' shows that machine."
     " DISCLUSTER_RUNTIME_DIRECTORY names another directory than /run/discluster for both sockets."
     " NO_COLOR, like --no-color, takes the colours away; output that is not a terminal has none."
 )
@@ -47,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"disclusterctl {__version__}")
     base.add_common(parser, hidden=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (looking, plans, machines, restart, identify):
+    for group in (looking, plans, machines, restart, identify, operators):
         group.add(commands)
     return parser
 
@@ -81,16 +83,30 @@ def _run(options: argparse.Namespace) -> int:
     from discluster.clock import SystemClock
     from discluster.ctl.client import Master
     from discluster.ctl.commands import Context
+    from discluster.ctl.logins import Logins, directory_of
     from discluster.ctl.screen import Screen
+    from discluster.ctl.ways import LateTransport, chosen
 
     runtime = Path(os.environ.get("DISCLUSTER_RUNTIME_DIRECTORY") or RUNTIME_DIRECTORY)
     command: base.Command = options.command
+    logins, clock = Logins(directory_of(os.environ)), SystemClock()
     context = Context(
-        master=Master(options.socket or places.master_socket(runtime)),
+        master=Master(
+            LateTransport(
+                lambda: chosen(
+                    options.socket,
+                    options.master,
+                    default=places.master_socket(runtime),
+                    logins=logins,
+                    clock=clock,
+                )
+            )
+        ),
         control_socket=options.control_socket or places.control_socket(runtime),
         screen=Screen(out=sys.stdout, err=sys.stderr, no_color=options.no_color),
-        clock=SystemClock(),
+        clock=clock,
         stdin=sys.stdin,
+        logins=logins,
     )
     return asyncio.run(command(context, options))
 

@@ -19,9 +19,13 @@ from discluster import __version__, logs
 from discluster.clock import SystemClock
 from discluster.errors import DisclusterError, UnavailableError
 from discluster.lease import boottime
+from discluster.master.access.accounts import Accounts
+from discluster.master.access.audit import AuditLog
 from discluster.master.access.authority import Authority
 from discluster.master.access.tokens import TokenDesk
-from discluster.master.api import MachineApi, OperatorApi
+from discluster.master.api.machines import MachineApi
+from discluster.master.api.operators import OperatorApi
+from discluster.master.api.sockets import listening
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, fetch_gateway_bot
@@ -85,13 +89,17 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
         readmit=daemon.orders.readmit,
         clock=clock,
     )
+    audit = AuditLog(settings.own_state, keep=settings.audit_kept, clock=clock)
     operators = OperatorApi(
         daemon=daemon,
         authority=authority,
         tokens=tokens,
+        accounts=Accounts(settings.own_state / "operators.json"),
+        audit=audit,
         events=events,
         settings_file=config,
         public_url=public_url(settings, names),
+        login_life=settings.login_life,
         clock=clock,
     )
     daemon.orders.followers.append(lambda taken: logs.set_level(taken.log_level))
@@ -99,12 +107,15 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
         signal.SIGHUP, lambda: _reload(daemon, config, events, notifier)
     )
     async with AsyncExitStack() as stack:
-        tcp = await _runner(stack, machines.application())
+        over_tls = machines.application()
+        operators.attach(over_tls)
+        tcp = await _runner(stack, over_tls)
         await _listen_tcp(tcp, settings, authority, names, now)
         unix = await _runner(stack, operators.application())
-        await _listen_unix(unix, settings.socket)
+        await web.SockSite(unix, listening(settings.socket, group=settings.admin_group)).start()
         # Before the interfaces end: whoever waits for events is answered then.
         stack.callback(events.close)
+        stack.callback(audit.close)
         await daemon.run(stop)
 
 
@@ -172,20 +183,6 @@ async def _listen_tcp(
             f"cannot listen on {settings.listen}: {_reason(error)}",
             hint=f"another program has the port ('ss -ltnp sport = :{port}' tells which), or the"
             " address is not one of this machine's; see 'listen' in master.yaml",
-        ) from None
-
-
-async def _listen_unix(runner: web.AppRunner, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        path.unlink(missing_ok=True)
-        await web.UnixSite(runner, str(path)).start()
-        path.chmod(0o660)
-    except OSError as error:
-        raise UnavailableError(
-            f"{path}: the socket for disclusterctl cannot be made: {error.strerror}",
-            hint="the directory must exist and belong to MASTER's user"
-            " (systemd-tmpfiles --create makes /run/discluster)",
         ) from None
 
 

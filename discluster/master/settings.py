@@ -78,6 +78,26 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
             " 'names', or the host name, and the port of 'listen'"
         ),
     ] = None
+    admin_group: Annotated[
+        str,
+        Setting(
+            "Group whose members may do all that disclusterctl can, on MASTER's machine; used where"
+            " there is such a group and MASTER's user is in it, else it is the group of MASTER's"
+            " user",
+            pattern=r"[a-zA-Z_][a-zA-Z0-9_.-]{0,31}",
+            pattern_says="a group's name",
+        ),
+    ] = "discluster-admin"
+    login_life: Annotated[
+        float,
+        Setting(
+            "How long a login of an operator on another machine lasts; one that is used is renewed"
+            " by itself at two thirds of it",
+            unit="days",
+            minimum=0.01,
+            maximum=365,
+        ),
+    ] = 7.0
     discord_api: Annotated[
         str,
         Setting(
@@ -274,6 +294,15 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
             maximum=100_000,
         ),
     ] = 10_000
+    audit_kept: Annotated[
+        int,
+        Setting(
+            "Lines of the audit log, two for each call that changed something; of so many, older"
+            " ones go in halves. The journal has them, too",
+            minimum=100,
+            maximum=1_000_000,
+        ),
+    ] = 20_000
     history: Annotated[int, Setting("Old plans that are kept on disk", minimum=1, reloads=True)] = (
         100
     )

@@ -25,7 +25,17 @@ NOUNS = {
         "messages",
         "notify",
     ),
-    *("orders", "places", "plan", "secret", "service", "sessions", "settings", "stays"),
+    *(
+        "operators",
+        "orders",
+        "places",
+        "plan",
+        "secret",
+        "service",
+        "sessions",
+        "settings",
+        "stays",
+    ),
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
 # The whole vocabulary of the fleet's wire stands in one place.

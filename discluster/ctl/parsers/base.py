@@ -3,6 +3,7 @@
 
 import argparse
 import re
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -23,6 +24,10 @@ ORDER_EPILOG: Final = (
 )
 _UNITS: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _MASTER_SOCKET: Final = "MASTER's socket (default: /run/discluster/master/master.sock)"
+_MASTER: Final = (
+    "a MASTER elsewhere that you are logged in to (default: MASTER's socket if it is here, else the"
+    " last login)"
+)
 _CONTROL_SOCKET: Final = "CONTROL's socket (default: /run/discluster/control/control.sock)"
 
 
@@ -36,6 +41,7 @@ def add_common(parser: argparse.ArgumentParser, *, hidden: bool) -> None:
         parser.add_argument(option, help=help_text, **more)
 
     add("--socket", _MASTER_SOCKET, metavar="PATH", type=Path)
+    add("--master", _MASTER, metavar="URL|HOST")
     add("--control-socket", _CONTROL_SOCKET, metavar="PATH", type=Path)
     add("--no-color", "no colours", action="store_true")
 
@@ -142,3 +148,15 @@ def host(text: str) -> str:
     if complaint := get_args(HostName)[1].check(text):
         raise argparse.ArgumentTypeError(complaint)
     return text
+
+
+def since(text: str) -> float:
+    """A moment, or how long ago it was; wall-clock seconds."""
+    if re.fullmatch(r"[0-9]{4}-.*", text):
+        for form in ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"):
+            try:
+                return time.mktime(time.strptime(text.replace("T", " "), form))
+            except (ValueError, OverflowError):
+                continue
+        raise argparse.ArgumentTypeError(f"{text!r} is no date such as '2026-05-31 14:30'")
+    return time.time() - duration(text)

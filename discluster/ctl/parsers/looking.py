@@ -3,10 +3,9 @@
 
 import argparse
 import re
-import time
 from typing import TYPE_CHECKING, Any, Final
 
-from discluster.ctl.parsers.base import add_command, add_json, duration, host, number
+from discluster.ctl.parsers.base import add_command, add_json, host, number, since
 
 if TYPE_CHECKING:
     from discluster.ctl.commands import Context
@@ -58,7 +57,7 @@ def _add_events(commands: Any) -> None:
     events.add_argument("--host", type=host, metavar="HOST", help="only what is about this host")
     events.add_argument(
         "--since",
-        type=_since,
+        type=since,
         metavar="TIME",
         help="from then on: so long ago (90s, 30min, 2d), or 'YYYY-MM-DD HH:MM[:SS]' local time",
     )
@@ -75,18 +74,6 @@ def _interval(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", text) or float(text) < 0.1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 on")
     return float(text)
-
-
-def _since(text: str) -> float:
-    """Wall-clock seconds."""
-    if re.fullmatch(r"[0-9]{4}-.*", text):
-        for form in ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"):
-            try:
-                return time.mktime(time.strptime(text.replace("T", " "), form))
-            except (ValueError, OverflowError):
-                continue
-        raise argparse.ArgumentTypeError(f"{text!r} is no date such as '2026-05-31 14:30'")
-    return time.time() - duration(text)
 
 
 async def _status(context: "Context", options: argparse.Namespace) -> int:

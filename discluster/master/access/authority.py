@@ -92,15 +92,22 @@ class Authority:
         Raises:
             RefusedError: the request is not one, or not signed by its key.
         """
-        try:
-            request = x509.load_pem_x509_csr(csr.encode())
-            valid = request.is_signature_valid
-            key = request.public_key()
-        except (ValueError, InvalidSignature):
-            valid, key = False, None
-        if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise RefusedError("the certificate request is not valid", code="bad-request")
+        key = _requested_key(csr)
         return self._sign(key, host, [x509.DNSName(host)], now, _HOST_LIFE, server=False)
+
+    def sign_client(
+        self,
+        csr: str,
+        common_name: str,
+        name: x509.GeneralName,
+        *,
+        now: datetime.datetime,
+        life: datetime.timedelta,
+    ) -> str:
+        """The certificate of a client that is no host: its only name is ``name``. Raises as
+        :meth:`sign_host`.
+        """
+        return self._sign(_requested_key(csr), common_name, [name], now, life, server=False)
 
     def _make(self, now: datetime.datetime) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -156,6 +163,18 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _requested_key(csr: str) -> ec.EllipticCurvePublicKey:
+    try:
+        request = x509.load_pem_x509_csr(csr.encode())
+        valid = request.is_signature_valid
+        key = request.public_key()
+    except (ValueError, InvalidSignature):
+        valid, key = False, None
+    if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise RefusedError("the certificate request is not valid", code="bad-request")
+    return key
 
 
 def _general_name(name: str) -> x509.GeneralName:

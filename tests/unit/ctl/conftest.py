@@ -33,13 +33,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def calm_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the tests see does not depend on the terminal, the clock or the CI that they run in."""
+def calm_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """What the tests see does not depend on the terminal, the clock, the logins or the CI that they
+    run in.
+    """
     with monkeypatch.context() as patched:
         for name in _STEERING:
             patched.delenv(name, raising=False)
         patched.setenv("TERM", "xterm-256color")
         patched.setenv("TZ", "UTC")
+        patched.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
         time.tzset()
         yield
     time.tzset()

@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import pwd
 import socket as sockets
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,6 +16,7 @@ from aiohttp import web
 from discluster import messages
 from discluster.console import Failure, JoinToken, TokenRequest
 from discluster.ctl.client import Master, control_status
+from discluster.ctl.transport import way_in
 from discluster.errors import (
     ConfigurationError,
     DisclusterError,
@@ -162,10 +164,19 @@ async def test_forbidden_socket_names_its_owner(ask: Ask, public: Path) -> None:
     async with servers.control(path, None):
         owner, group = path.owner(), path.group()
         with powerless(path):
+            user = pwd.getpwuid(os.geteuid()).pw_name
             error = await failure_of(ask(path))
     assert isinstance(error, RefusedError)
     assert f"{path} belongs to user {owner}, group {group}, mode 0000" in error.message
-    assert error.hint == f"try it with sudo, or as a member of the group {group}"
+    assert error.hint == way_in(group, user)
+
+
+def test_who_has_no_permission_is_told_how_to_get_it() -> None:
+    assert way_in("discluster-admin", "alice") == (
+        "try it with sudo; for good: usermod -aG discluster-admin alice, and log in to the system"
+        " anew"
+    )
+    assert way_in("root", "alice") == "try it with sudo", "nobody is put into that group"
 
 
 @pytest.mark.parametrize("ask", [ask_master, ask_control])

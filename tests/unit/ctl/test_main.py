@@ -82,7 +82,7 @@ async def test_without_master_and_control_status_ends_with_69_and_a_hint(ctl: Ct
     assert err == (
         f"error: MASTER is not running here: {ctl.master} does not exist; CONTROL is not running"
         f" here: {ctl.control} does not exist (systemctl status discluster-master;"
-        " run disclusterctl on MASTER's machine)\n"
+        " run disclusterctl on MASTER's machine, or log in to it: disclusterctl login --help)\n"
     )
 
 

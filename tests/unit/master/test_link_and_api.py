@@ -32,9 +32,12 @@ from discluster.console import (
     RolloutStatus,
     TokenRequest,
 )
+from discluster.master.access.accounts import Accounts
+from discluster.master.access.audit import AuditLog
 from discluster.master.access.authority import Authority
 from discluster.master.access.tokens import TokenDesk
-from discluster.master.api import MachineApi, OperatorApi
+from discluster.master.api.machines import MachineApi
+from discluster.master.api.operators import OperatorApi
 from discluster.master.hosts.link import ControlLink
 from discluster.messages import (
     PROTOCOL,
@@ -126,9 +129,12 @@ class Fleet:
             daemon=self.run.master,
             authority=self.authority,
             tokens=self.tokens,
+            accounts=Accounts(self.directory / "operators.json"),
+            audit=AuditLog(self.directory, keep=1000, clock=SystemClock()),
             events=self.run.events,
             settings_file=self.directory / "master.yaml",
             public_url="https://master.example:7443",
+            login_life=7,
             clock=SystemClock(),
         )
         runners = []
