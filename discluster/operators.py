@@ -6,6 +6,7 @@ makes an identity (an operator, a join token, an authority) would outlive the re
 made it.
 """
 
+import hashlib
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
@@ -21,6 +22,11 @@ Outcome = Literal["begun", "done", "failed", "refused", "unknown"]
 OPERATORS_PATH: Final = "/v1/operator"
 """What stands before the paths of MASTER's operator API over TLS, instead of ``/v1``."""
 LOGIN_PATH: Final = "/v1/login"
+AUTHORITY_PATH: Final = "/v1/ca"
+TRUST_HEADER: Final = "Discluster-Trust"
+"""In MASTER's answers over TLS: :func:`trust_mark` of what ``/v1/ca`` gives, so that a login learns
+of a further authority while it still believes the one before.
+"""
 
 OperatorName = Annotated[
     str,
@@ -29,6 +35,11 @@ OperatorName = Annotated[
         pattern_says="an operator's name: at most 32 of a-z, 0-9, '.', '_' and '-'",
     ),
 ]
+
+
+def trust_mark(authorities: str) -> str:
+    """``authorities``: PEM."""
+    return hashlib.sha256(authorities.encode()).hexdigest()
 
 
 def allows(role: Role, needed: Role) -> bool:

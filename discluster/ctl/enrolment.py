@@ -18,6 +18,7 @@ from discluster.ctl.logins import Login
 from discluster.errors import ProtocolError, RefusedError
 from discluster.messages import Message, decode, encode
 from discluster.operators import (
+    AUTHORITY_PATH,
     LOGIN_PATH,
     OPERATORS_PATH,
     LoginAnswer,
@@ -52,7 +53,7 @@ async def exchanged(
 async def adopted(master: str, token: Secret, fingerprint: str, *, timeout: float) -> Login:
     """Takes a token that is shown with each call. Raises as :func:`exchanged`."""
     ca = await _authority(master, fingerprint, timeout=timeout)
-    status, body = await ask(
+    reply = await ask(
         "GET",
         f"{master}{OPERATORS_PATH}/whoami",
         trusting(ca),
@@ -60,9 +61,9 @@ async def adopted(master: str, token: Secret, fingerprint: str, *, timeout: floa
         timeout=timeout,
         headers=bearer(token),
     )
-    if status != 200:
-        raise failure_in(status, body)
-    found = decode(msgspec.json.Decoder(WhoAmI), body, peer="MASTER")
+    if reply.status != 200:
+        raise failure_in(reply.status, reply.body)
+    found = decode(msgspec.json.Decoder(WhoAmI), reply.body, peer="MASTER")
     if found.role == "admin":
         raise ProtocolError(_NOT_A_MASTER.format(master))
     return Login(master=master, ca=ca, name=found.name, role=found.role, kind="token")
@@ -118,17 +119,31 @@ async def _authority(master: str, fingerprint: str, *, timeout: float) -> str:
     blind = ssl.create_default_context()
     blind.check_hostname = False
     blind.verify_mode = ssl.CERT_NONE
-    status, body = await ask("GET", f"{master}/v1/ca", blind, None, timeout=timeout)
-    return checked_authority(master, status, body, fingerprint)
+    reply = await ask("GET", master + AUTHORITY_PATH, blind, None, timeout=timeout)
+    return checked_authority(master, reply.status, reply.body, fingerprint)
+
+
+async def authorities(login: Login, context: ssl.SSLContext, *, timeout: float) -> str:
+    """All that MASTER's certificate may be signed by, now or soon; PEM. ``context``: believes one.
+
+    Raises:
+        ProtocolError: the answer is no certificate; or as :func:`exchanged`.
+    """
+    reply = await ask("GET", login.master + AUTHORITY_PATH, context, None, timeout=timeout)
+    try:
+        x509.load_pem_x509_certificates(reply.body)
+        return reply.body.decode("ascii")
+    except ValueError:
+        raise ProtocolError(_NOT_A_MASTER.format(login.master)) from None
 
 
 async def _certified(
     url: str, context: ssl.SSLContext, request: Message, *, timeout: float
 ) -> LoginAnswer:
-    status, body = await ask("POST", url, context, encode(request), timeout=timeout)
-    if status != 200:
-        raise failure_in(status, body)
-    return decode(msgspec.json.Decoder(LoginAnswer), body, peer="MASTER")
+    reply = await ask("POST", url, context, encode(request), timeout=timeout)
+    if reply.status != 200:
+        raise failure_in(reply.status, reply.body)
+    return decode(msgspec.json.Decoder(LoginAnswer), reply.body, peer="MASTER")
 
 
 def _new_key() -> tuple[ec.EllipticCurvePrivateKey, str]:

@@ -4,11 +4,21 @@
 import os
 import ssl
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import aiohttp
 
 from discluster.ctl.transport import too_slow
 from discluster.errors import DisclusterError, RefusedError, UnavailableError
+from discluster.operators import TRUST_HEADER
+
+
+class Reply(NamedTuple):
+    """``trust``: the value of :data:`discluster.operators.TRUST_HEADER`, if it came."""
+
+    status: int
+    body: bytes
+    trust: str | None
 
 
 async def ask(
@@ -19,8 +29,8 @@ async def ask(
     *,
     timeout: float,
     headers: Mapping[str, str] | None = None,
-) -> tuple[int, bytes]:
-    """HTTP's status and body. ``timeout``: seconds for all of it. Raises what
+) -> Reply:
+    """``timeout``: seconds for all of it. Raises what
     :func:`explained` makes.
     """
     try:
@@ -30,7 +40,8 @@ async def ask(
                 method, url, ssl=context, data=body, headers=headers, allow_redirects=False
             ) as response,
         ):
-            return response.status, await response.read()
+            trust = response.headers.get(TRUST_HEADER)
+            return Reply(response.status, await response.read(), trust)
     except TimeoutError:
         raise too_slow("MASTER", timeout) from None
     except (aiohttp.ClientError, OSError) as error:

@@ -12,7 +12,7 @@ from discluster.ctl import enrolment
 from discluster.ctl.https import ask
 from discluster.ctl.logins import Login, Logins
 from discluster.errors import DisclusterError, RefusedError, StateError
-from discluster.operators import OPERATORS_PATH
+from discluster.operators import OPERATORS_PATH, trust_mark
 
 _RENEW_AFTER: Final = 2 / 3
 
@@ -31,7 +31,21 @@ class RemoteTransport:
     ) -> tuple[int, bytes]:
         context, headers = await self._credentials(timeout)
         url = f"{self._login.master}{OPERATORS_PATH}{path.removeprefix('/v1')}"
-        return await ask(method, url, context, body, timeout=timeout, headers=headers)
+        reply = await ask(method, url, context, body, timeout=timeout, headers=headers)
+        if reply.trust not in (None, trust_mark(self._login.ca)):
+            await self._learn(context, timeout)
+        return reply.status, reply.body
+
+    async def _learn(self, context: ssl.SSLContext, timeout: float) -> None:
+        """MASTER's authority is being replaced: from now on believe the next one, too."""
+        try:
+            ca = await enrolment.authorities(self._login, context, timeout=timeout)
+            fresh = msgspec.structs.replace(self._login, ca=ca)
+            self._logins.keep(fresh)
+        except DisclusterError:
+            return  # the next call tries again; the one that is trusted still is
+        self._login = fresh
+        self._context = None
 
     async def _credentials(self, timeout: float) -> tuple[ssl.SSLContext, dict[str, str]]:
         if self._login.kind == "token":

@@ -143,6 +143,13 @@ class LabFleet:
         """``disclusterctl`` on the machine of a host, or of MASTER."""
         return await self.lab[host or MASTER].arun("disclusterctl", *arguments, check=False)
 
+    async def elsewhere(self, home: str, *arguments: str) -> Completed:
+        """On the machine of the first host, by a user of its own who is in no group of ours."""
+        machine = self.lab[self.hosts[0]]
+        await machine.arun("useradd", "--create-home", home, check=False)
+        command = ("env", f"HOME=/home/{home}", "disclusterctl", *arguments)
+        return await machine.arun(*command, user=home, check=False)
+
     async def start_master(self) -> None:
         await self._systemctl(MASTER, "start", "discluster-master")
 

@@ -211,6 +211,16 @@ class LoopbackFleet:
     async def ctl(self, *arguments: str, host: str | None = None) -> Finished:
         return await run(*self.ctl_command(*arguments, host=host)[2:])
 
+    async def elsewhere(self, home: str, *arguments: str) -> Finished:
+        place = self.directory / "homes" / home
+        place.mkdir(parents=True, exist_ok=True)
+        extra = {
+            "HOME": str(place),
+            "XDG_CONFIG_HOME": "",
+            "DISCLUSTER_RUNTIME_DIRECTORY": str(place / "run"),
+        }
+        return await run("discluster.ctl.main", *arguments, extra=extra)
+
     def ctl_command(self, *arguments: str, host: str | None = None) -> tuple[str, ...]:
         """``disclusterctl`` with this fleet's sockets, as a command line."""
         return (

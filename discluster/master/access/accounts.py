@@ -96,7 +96,8 @@ class Accounts:
                 code="operator-exists",
             )
         account = known or Account(name=name, role=role, created=now)
-        secret = secrets.token_urlsafe(32)
+        # Hexadecimal: what begins with '-' would be an option on the line that is printed.
+        secret = secrets.token_hex(32)
         stored = StoredSecret(kind=kind, sha256=_hash(secret), expires=now + ttl)
         self._keep(_with_secret(_live(account, now), stored))
         return secret

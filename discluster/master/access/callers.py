@@ -2,10 +2,9 @@
 """Who calls MASTER's operator API: on its machine by the socket, from elsewhere over TLS."""
 
 import logging
-import pwd
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from aiohttp import web
 from discluster.clock import Clock
 from discluster.errors import DisclusterError, RefusedError
 from discluster.master.access.accounts import Accounts
+from discluster.master.access.names import UserNames
 from discluster.master.access.throttle import FREE, Throttle, source
 from discluster.master.records.events import EventLog
 from discluster.operators import How, Role
@@ -46,26 +46,31 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name} ({self.how}, {where})"
 
 
-def local_caller(request: web.Request) -> Caller:
-    """Whoever the kernel let in: root, MASTER's own user, and the socket's group. They may do all.
-
-    Raises:
-        RefusedError: the caller is gone already.
-    """
-    transport = request.transport
-    peer = transport.get_extra_info("socket") if transport is not None else None
-    if peer is None:
-        raise RefusedError("the caller hung up", code=LOGIN_REQUIRED)
-    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(raw)
-    return Caller(name=_user_name(uid), role="admin", how="socket", uid=uid, pid=pid)
+Identify = Callable[[web.Request], Awaitable[Caller]]
+"""Tells who calls, or raises RefusedError."""
 
 
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+class LocalDoor:
+    """Tells who calls on the UNIX socket."""
+
+    def __init__(self, names: UserNames) -> None:
+        self._names = names
+
+    async def caller(self, request: web.Request) -> Caller:
+        """Whoever the kernel let in: root, MASTER's own user, and the socket's group. They may do
+        all.
+
+        Raises:
+            RefusedError: the caller is gone already.
+        """
+        transport = request.transport
+        peer = transport.get_extra_info("socket") if transport is not None else None
+        if peer is None:
+            raise RefusedError("the caller hung up", code=LOGIN_REQUIRED)
+        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid, uid, _ = _UCRED.unpack(raw)
+        name = await self._names.name(uid)
+        return Caller(name=name, role="admin", how="socket", uid=uid, pid=pid)
 
 
 class RemoteDoor:
@@ -78,7 +83,7 @@ class RemoteDoor:
         self._throttle = Throttle()
         self._quiet_until = 0.0
 
-    def caller(self, request: web.Request) -> Caller:
+    async def caller(self, request: web.Request) -> Caller:
         """
         Raises:
             RefusedError: nobody we know; or too many failures came from that address.

@@ -4,7 +4,7 @@
 One middleware over all routes, so that none can forget it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
@@ -12,7 +12,7 @@ from aiohttp import web
 from discluster.clock import Clock
 from discluster.errors import DisclusterError, RefusedError
 from discluster.master.access.audit import AuditLog
-from discluster.master.access.callers import TOO_MANY, Caller
+from discluster.master.access.callers import TOO_MANY, Caller, Identify
 from discluster.master.access.masking import essence
 from discluster.master.access.throttle import Throttle
 from discluster.master.api.answers import MAXIMUM_BODY, NO_ROLE, Handler, errors_in_words
@@ -26,11 +26,8 @@ ROLE: Final = "role"
 class Gate:
     """The middleware, and the application that cannot be without it."""
 
-    def __init__(
-        self, caller: Callable[[web.Request], Caller], *, audit: AuditLog, clock: Clock
-    ) -> None:
-        """``caller``: who calls, or RefusedError."""
-        self._caller = caller
+    def __init__(self, identify: Identify, *, audit: AuditLog, clock: Clock) -> None:
+        self._identify = identify
         self._audit = audit
         self._clock = clock
         self._refusals = Throttle()
@@ -48,7 +45,7 @@ class Gate:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        caller = self._caller(request)
+        caller = await self._identify(request)
         if request.match_info.http_exception is not None:
             return await handler(request)  # nothing is there
         route = self._routes.get(request.match_info.route)
@@ -61,7 +58,7 @@ class Gate:
             raise _refusal(caller, needed)
         answer = await handler(request)
         # It may have waited long for its answer, and been revoked meanwhile.
-        self._caller(request)
+        await self._identify(request)
         return answer
 
     async def _recorded(

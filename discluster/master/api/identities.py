@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may come: join tokens of machines, and operators with their credentials."""
 
-from collections.abc import Callable
-
 import msgspec
 from aiohttp import web
 
@@ -12,7 +10,7 @@ from discluster.console import JoinToken, TokenRequest
 from discluster.errors import RefusedError
 from discluster.master.access.accounts import Accounts
 from discluster.master.access.authority import Authority
-from discluster.master.access.callers import Caller
+from discluster.master.access.callers import Identify
 from discluster.master.access.signing import OperatorSigner
 from discluster.master.access.tokens import TokenDesk
 from discluster.master.api import answers
@@ -87,16 +85,15 @@ class AccountRoutes:
         self,
         accounts: Accounts,
         *,
-        caller: Callable[[web.Request], Caller],
+        identify: Identify,
         authority: Authority,
         signer: OperatorSigner,
         events: EventLog,
         public_url: str,
         clock: Clock,
     ) -> None:
-        """``caller``: who calls."""
         self._accounts = accounts
-        self._caller = caller
+        self._identify = identify
         self._authority = authority
         self._signer = signer
         self._events = events
@@ -114,7 +111,7 @@ class AccountRoutes:
         )
 
     async def _who(self, request: web.Request) -> web.Response:
-        caller = self._caller(request)
+        caller = await self._identify(request)
         return answers.json(
             WhoAmI(name=caller.name, role=caller.role, how=caller.how, expires=caller.expires)
         )
@@ -160,7 +157,7 @@ class AccountRoutes:
         return answers.json(Changed(done=f"{told}; every login and token of that name has ended"))
 
     async def _renew(self, request: web.Request) -> web.Response:
-        caller = self._caller(request)
+        caller = await self._identify(request)
         wanted = msgspec.json.decode(await request.read(), type=RenewLogin)
         # A token that is read out of a script must not become a login that renews itself.
         if caller.how != "certificate":
@@ -179,7 +176,7 @@ class AccountRoutes:
         )
 
     async def _log_out(self, request: web.Request) -> web.Response:
-        caller = self._caller(request)
+        caller = await self._identify(request)
         if caller.serial is None:
             return answers.json(Changed(done="nothing to end: no certificate was shown"))
         now = self._clock.wall()

@@ -3,7 +3,7 @@
 TLS.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 from aiohttp import web
@@ -12,7 +12,8 @@ from discluster.clock import Clock
 from discluster.master.access.accounts import Accounts
 from discluster.master.access.audit import AuditLog
 from discluster.master.access.authority import Authority
-from discluster.master.access.callers import Caller, RemoteDoor, local_caller
+from discluster.master.access.callers import Identify, LocalDoor, RemoteDoor
+from discluster.master.access.names import UserNames
 from discluster.master.access.signing import OperatorSigner
 from discluster.master.access.tokens import TokenDesk
 from discluster.master.api.gate import Gate
@@ -23,11 +24,11 @@ from discluster.master.api.ordering import OrderRoutes
 from discluster.master.api.routes import Route
 from discluster.master.daemon import MasterDaemon
 from discluster.master.records.events import EventLog
-from discluster.operators import OPERATORS_PATH
+from discluster.operators import OPERATORS_PATH, TRUST_HEADER, trust_mark
 
 
 class OperatorApi:
-    """All routes of operators. A further table of them is added in ``routes``."""
+    """All routes of operators."""
 
     def __init__(
         self,
@@ -42,8 +43,12 @@ class OperatorApi:
         public_url: str,
         login_life: float,
         clock: Clock,
+        more: Iterable[Route] = (),
     ) -> None:
-        """``login_life``: days for which an operator's certificate is valid."""
+        """``login_life``: days for which an operator's certificate is valid. ``more``: further
+        routes.
+        """
+        self._more = tuple(more)
         self._daemon = daemon
         self._authority = authority
         self._tokens = tokens
@@ -57,8 +62,9 @@ class OperatorApi:
 
     def application(self) -> web.Application:
         """For the UNIX socket: the kernel lets in who may do all."""
-        gate = Gate(local_caller, audit=self._audit, clock=self._clock)
-        return gate.application(self.routes(local_caller), prefix="/v1")
+        door = LocalDoor(UserNames())
+        gate = Gate(door.caller, audit=self._audit, clock=self._clock)
+        return gate.application(self.routes(door.caller), prefix="/v1")
 
     def attach(self, machines: web.Application) -> None:
         """Adds the login, and below :data:`OPERATORS_PATH` all routes, to what listens with TLS.
@@ -67,6 +73,7 @@ class OperatorApi:
         door = RemoteDoor(self._accounts, events=self._events, clock=self._clock)
         gate = Gate(door.caller, audit=self._audit, clock=self._clock)
         served = gate.application(self.routes(door.caller), prefix="")
+        served.on_response_prepare.append(self._tell_trust)
         machines.add_subapp(OPERATORS_PATH, served)
         login = LoginDesk(
             self._accounts,
@@ -79,8 +86,11 @@ class OperatorApi:
         )
         login.attach(machines)
 
-    def routes(self, caller: Callable[[web.Request], Caller]) -> tuple[Route, ...]:
-        """Every route, with the role that it needs. ``caller``: who calls."""
+    async def _tell_trust(self, _: web.Request, answer: web.StreamResponse) -> None:
+        answer.headers[TRUST_HEADER] = trust_mark(self._authority.certificate)
+
+    def routes(self, identify: Identify) -> tuple[Route, ...]:
+        """Every route, with the role that it needs."""
         looking = LookingRoutes(
             self._daemon,
             events=self._events,
@@ -98,7 +108,7 @@ class OperatorApi:
         )
         people = AccountRoutes(
             self._accounts,
-            caller=caller,
+            identify=identify,
             authority=self._authority,
             signer=self._signer,
             events=self._events,
@@ -106,4 +116,4 @@ class OperatorApi:
             clock=self._clock,
         )
         tables = (looking, ordering, joining, people)
-        return tuple(route for table in tables for route in table.routes())
+        return (*(route for table in tables for route in table.routes()), *self._more)

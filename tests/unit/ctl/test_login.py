@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An operator on another machine, against a real MASTER over TLS on loopback."""
 
+import datetime
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from discluster.ctl.client import Master
 from discluster.ctl.logins import Logins
 from discluster.ctl.remote import RemoteTransport
 from discluster.errors import RefusedError, UnavailableError
+from discluster.master.access.authority import Authority
 from discluster.operators import AuditEntry, OperatorList, RemoteRole
 from tests.unit.ctl.desks import Ctl, Outcome
 from tests.unit.master.front import Front, SetClock, front
@@ -40,7 +42,9 @@ async def log_in(ctl: Ctl, master: Front, name: str, role: RemoteRole) -> Outcom
     (line,) = made.out.splitlines()
     words = re.sub(r"https://\S+", master.url, line).split()
     assert words[:2] == ["disclusterctl", "login"]
-    return await ctl(*words[1:])
+    done = await ctl(*words[1:])
+    assert done.status == 0, done.err
+    return done
 
 
 def place(master: Front) -> str:
@@ -206,6 +210,22 @@ async def test_certificate_that_is_used_is_renewed_at_two_thirds_of_its_life(
     assert file.read_bytes() != first
     assert [entry.path for entry in master.audited()][-1] == "/v1/operator/renew"
     assert (await remote(logins, ahead=0).whoami()).name == "alice"
+
+
+async def test_login_learns_of_a_further_authority_while_it_believes_the_one_before(
+    ctl: Ctl, master: Front, logins: Logins, tmp_path: Path
+) -> None:
+    await log_in(ctl, master, "alice", "view")
+    login = logins.chosen(None)
+    assert login.ca == master.authority.certificate
+    former = Authority(tmp_path / "former", now=datetime.datetime.now(datetime.UTC))
+    logins.keep(msgspec.structs.replace(login, ca=former.certificate + login.ca))
+    assert (await remote(logins, ahead=0).whoami()).name == "alice"
+    assert logins.chosen(None) == login, "as MASTER has it now"
+    logins.keep(msgspec.structs.replace(login, ca=former.certificate))
+    with pytest.raises(RefusedError, match="certificate of https://127"):
+        await remote(logins, ahead=0).whoami()
+    assert logins.chosen(None).ca == former.certificate, "nothing is learned of a stranger"
 
 
 async def test_renewal_that_fails_leaves_what_is_good(

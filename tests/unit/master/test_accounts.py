@@ -111,6 +111,12 @@ def test_what_is_stored_outlives_a_restart_and_holds_no_secret(tmp_path: Path) -
     assert Accounts(path).of_certificate("alice", 7, now=NOW)[0].name == "alice"
 
 
+def test_token_is_a_word_on_a_command_line(accounts: Accounts) -> None:
+    tokens = {login(accounts) for _ in range(50)}
+    assert len(tokens) == 50
+    assert all(token.isalnum() and len(token) == 64 for token in tokens)
+
+
 def test_change_that_cannot_be_stored_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "there" / "operators.json"
     accounts = Accounts(path)

@@ -19,7 +19,8 @@ from aiohttp import web
 
 from discluster.console import EventQuery, FleetStatus, RestartAnswer, TokenRequest
 from discluster.errors import RefusedError
-from discluster.master.access.callers import Caller, local_caller, operator_in
+from discluster.master.access.callers import Caller, LocalDoor, operator_in
+from discluster.master.access.names import UserNames
 from discluster.master.access.throttle import FREE
 from discluster.master.api.gate import Gate
 from discluster.master.api.routes import Route
@@ -73,6 +74,7 @@ ROLES = {
     "POST /operators": "admin",
     "POST /operators/revoke": "admin",
 }
+LOCAL = LocalDoor(UserNames())
 ONLY_ASKING = {"POST /restart/progress"}
 
 
@@ -83,7 +85,7 @@ async def master(tmp_path: Path) -> AsyncIterator[Front]:
 
 
 def routes_of(master: Front) -> tuple[Route, ...]:
-    return master.api.routes(local_caller)
+    return master.api.routes(LOCAL.caller)
 
 
 # --- every route ----------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ async def test_route_that_was_added_without_a_role_is_not_served(
     async def hole(_: web.Request) -> web.Response:
         return web.Response(text="open to all")
 
-    gate = Gate(local_caller, audit=master.audit, clock=master.clock)
+    gate = Gate(LOCAL.caller, audit=master.audit, clock=master.clock)
     application = gate.application(routes_of(master), prefix="/v1")
     application.router.add_get("/v1/hole", hole)
     runner = web.AppRunner(application)
@@ -460,12 +462,12 @@ def test_only_a_certificate_with_nothing_but_an_operators_name_is_one(
     assert operator_in({"subjectAltName": names}) == operator
 
 
-def test_caller_that_hung_up_is_nobody() -> None:
+async def test_caller_that_hung_up_is_nobody() -> None:
     class Gone:
         transport = None
 
     with pytest.raises(RefusedError):
-        local_caller(Gone())  # type: ignore[arg-type]
+        await LOCAL.caller(Gone())  # type: ignore[arg-type]
 
 
 def test_caller_is_told_with_the_place() -> None:
