@@ -33,6 +33,8 @@ class AuditLog:
         Raises:
             StateError: a file is there and cannot be read.
         """
+        # Whatever severity log_level asks for: the journal is what nobody can write full from afar.
+        log.setLevel(logging.INFO)
         half = max(2, keep // 2)
         self._files = LineFiles(directory, "audit", AuditEntry, lines=half)
         self._clock = clock

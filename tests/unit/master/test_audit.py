@@ -182,6 +182,22 @@ def test_journal_has_it_with_fields(tmp_path: Path, caplog: pytest.LogCaptureFix
     } <= {*second}
 
 
+def test_journal_has_it_whatever_severity_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = log_in(tmp_path)
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        log.end(log.begin(ALICE, *CALL), "done")
+    finally:
+        root.setLevel(before)
+    assert [record.getMessage() for record in caplog.records] == [
+        "alice (operate, certificate, from 192.0.2.7): POST /v1/orders done"
+    ]
+
+
 def test_query_chooses_by_who_time_and_number(tmp_path: Path) -> None:
     clock = ManualClock(wall=100.0)
     log = log_in(tmp_path, clock=clock)
