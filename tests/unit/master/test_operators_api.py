@@ -235,6 +235,29 @@ async def test_operator_logs_in_once_and_is_known_by_certificate(master: Front) 
     assert made.token not in master.on_disk()
 
 
+async def test_login_that_cannot_be_recorded_uses_up_no_token(master: Front) -> None:
+    token = master.login_token("alice", "view")
+    log = master.directory / "audit.jsonl"
+    log.mkdir()
+    answered = await master.log_in(token)
+    assert (answered.status, answered.code) == (507, "audit")
+    log.rmdir()
+    assert (await master.log_in(token)).status == 200
+
+
+async def test_what_becomes_of_operators_is_an_event(master: Front) -> None:
+    request = OperatorRequest(name="alice", role="view")
+    made = await master.locally("POST", "/operators", request)
+    await master.log_in(made.read(OperatorCredential).token)
+    await master.locally("POST", "/operators/revoke", RevokeOperator(name="alice"))
+    told = [event.sentence for event in master.run.events.page(EventQuery()).events]
+    assert told[-3:] == [
+        "a login was made for the operator alice, role view",
+        "the operator alice logged in, role view, from 127.0.0.1",
+        "the operator alice was revoked",
+    ]
+
+
 async def test_without_a_login_nobody_gets_anything(master: Front) -> None:
     for route in routes_of(master):
         answered = await master.remotely(route.method, route.path.partition(":")[0], b"{}")
