@@ -47,6 +47,9 @@ def listening(path: Path, *, group: str) -> socket.socket:
 def _give_to(group: str, path: Path) -> None:
     with contextlib.suppress(KeyError):
         number = grp.getgrnam(group).gr_gid
+        # As the package has it, the directory has given it the group; the unit may not change it.
+        if path.stat().st_gid == number:
+            return
         try:
             os.chown(path, -1, number)
         except PermissionError:
