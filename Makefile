@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario chaos lab-tests lab deb sbom etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
+.PHONY: help demo test lint unit faults clients scenario siege chaos lab-tests lab deb sbom etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'

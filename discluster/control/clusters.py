@@ -7,7 +7,6 @@ end, which the kernel tells, is one of the cluster's that it says it is.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import pwd
@@ -15,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from discluster.control.sockets import held_process, listen, peer_of
+from discluster.admission import Bounds
+from discluster.control.sockets import held_process, listen, peer_of, process_of
 from discluster.errors import ConfigurationError, ProtocolError, RefusedError, SupervisorError
 from discluster.messages import (
     ClearanceCase,
@@ -27,12 +27,21 @@ from discluster.messages import (
     decode,
     encode,
 )
+from discluster.pace import Pace
+from discluster.reception import Limits, Reception
 
 log = logging.getLogger(__name__)
 
 CLUSTER_USER: Final = "discluster-cluster"
 """``User=`` of discluster-cluster@.service."""
-_LINE_LIMIT: Final = 4 * 1024 * 1024
+# A cluster with 256 shards tells of each in 600 bytes at most, problems included.
+_LINE_LIMIT: Final = 192 * 1024
+# What may wait for a cluster that does not read: an assignment with 256 sessions is a tenth of it.
+_UNREAD_LIMIT: Final = 1024 * 1024
+# A process has one connection, and a second one when it is back before the first was seen to close.
+_LIMITS: Final = Limits(
+    bounds=Bounds(strangers=512, per_address=4, per_name=2, moment=0.5), unsettled=10.0
+)
 
 
 class ClusterConnection:
@@ -44,9 +53,15 @@ class ClusterConnection:
         self._writer = writer
 
     def send(self, message: Message) -> None:
-        """Queues ``message``; a connection that is gone is noticed by its reader."""
-        if not self._writer.is_closing():
-            self._writer.write(encode(message) + b"\n")
+        """Queues ``message``; a connection that is gone is noticed by its reader, one that does not
+        read is broken off.
+        """
+        if self._writer.is_closing():
+            return
+        self._writer.write(encode(message) + b"\n")
+        if self._writer.transport.get_write_buffer_size() > _UNREAD_LIMIT:
+            log.warning("cluster %d does not read what it is told: broken off", self.cluster)
+            self._writer.transport.abort()
 
     def close(self) -> None:
         self._writer.close()
@@ -76,24 +91,28 @@ class ClusterHub:
         self._on_report = on_report
         self._on_gone = on_gone
         self._on_permit = on_permit
-        self._server: asyncio.Server | None = None
+        self._reception: Reception | None = None
         self._connections: dict[int, ClusterConnection] = {}
-        self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
         """Raises UnavailableError if the socket cannot be made or another CONTROL serves it,
         ConfigurationError if there is no user for the clusters.
         """
         self._user = self._ask_user()
-        self._server = await listen(self._path, self._serve, limit=_LINE_LIMIT)
+        self._reception = await listen(
+            self._path,
+            self._serve,
+            limit=_LINE_LIMIT,
+            what="the clusters' socket",
+            limits=_LIMITS,
+            address=process_of,
+        )
 
     async def close(self) -> None:
-        if self._server is None:
+        if self._reception is None:
             return
-        self._server.close()
-        for writer in tuple(self._writers):
-            writer.close()
-        await self._server.wait_closed()
+        # Clusters may yet hear the last word about their lease.
+        await self._reception.close(patience=1.0)
         self._path.unlink(missing_ok=True)
 
     @property
@@ -109,7 +128,6 @@ class ClusterHub:
         return self._connections.get(cluster)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             self._refuse_other_users(writer)
             await self._converse(reader, writer)
@@ -120,10 +138,10 @@ class ClusterHub:
         except (OSError, asyncio.IncompleteReadError):
             pass  # the peer went away
         finally:
-            self._writers.discard(writer)
+            # One that does not read is not waited for.
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     def _refuse_other_users(self, writer: asyncio.StreamWriter) -> None:
         peer = peer_of(writer)
@@ -132,8 +150,10 @@ class ClusterHub:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection: ClusterConnection | None = None
+        pace, clock = Pace(), asyncio.get_running_loop().time
         try:
             while line := await reader.readline():
+                began = clock()
                 message = decode(cluster_to_control, line, peer="a process on the clusters' socket")
                 introduces = connection is None
                 if isinstance(message, ClusterReport):
@@ -150,6 +170,8 @@ class ClusterHub:
                     self._on_report(message, connection, introduces)
                 else:
                     self._on_permit(connection, message)
+                if pause := pace.spent(clock() - began, clock()):
+                    await asyncio.sleep(pause)
         finally:
             if connection and self._connections.get(connection.cluster) is connection:
                 del self._connections[connection.cluster]
@@ -160,6 +182,9 @@ class ClusterHub:
         with held_process(writer) as lives:
             if not await self._runs(cluster, pid) or not lives():
                 raise RefusedError(f"process {pid} is none of cluster {cluster}")
+        assert self._reception is not None
+        self._reception.recognise(writer.transport, cluster)
+        self._reception.settle(writer.transport)
         older = self._connections.get(cluster)
         connection = self._connections[cluster] = ClusterConnection(cluster, writer)
         if older is not None:

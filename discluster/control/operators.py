@@ -12,15 +12,21 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
+from discluster.admission import Bounds
 from discluster.console import HostStatus
 from discluster.control.sockets import listen
 from discluster.errors import ProtocolError
 from discluster.messages import decode, encode, operator_to_control
+from discluster.reception import Limits
 
 log = logging.getLogger(__name__)
 
 _LINE_LIMIT: Final = 4096
 _PATIENCE: Final = 10.0
+# Each asks once; nobody keeps out an operator of another user, such as root.
+_LIMITS: Final = Limits(
+    bounds=Bounds(strangers=128, per_address=64, per_name=64), unsettled=2 * _PATIENCE
+)
 
 
 @contextlib.asynccontextmanager
@@ -30,10 +36,8 @@ async def operator_socket(path: Path, status: Callable[[], HostStatus]) -> Async
     Raises:
         UnavailableError: the socket cannot be made, or another CONTROL serves it.
     """
-    writers: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
         try:
             async with asyncio.timeout(_PATIENCE):
                 await _answer(reader, writer, status)
@@ -42,19 +46,20 @@ async def operator_socket(path: Path, status: Callable[[], HostStatus]) -> Async
         except (OSError, ValueError, asyncio.IncompleteReadError):
             pass  # it went away, is silent, or says a line without end
         finally:
-            writers.discard(writer)
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            # One that does not read is not waited for.
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await writer.wait_closed()
+            writer.transport.abort()
 
-    server = await listen(path, serve, limit=_LINE_LIMIT)
+    reception = await listen(
+        path, serve, limit=_LINE_LIMIT, what="the operators' socket", limits=_LIMITS
+    )
     try:
         yield
     finally:
-        server.close()
-        for writer in tuple(writers):
-            writer.close()
-        await server.wait_closed()
+        await reception.close(patience=1.0)
         path.unlink(missing_ok=True)
 
 

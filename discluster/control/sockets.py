@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from discluster.errors import UnavailableError
+from discluster.reception import Limits, Reception, bound_unix_socket, origin_of
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -53,26 +54,44 @@ def held_process(writer: asyncio.StreamWriter) -> Iterator[Callable[[], bool]]:
         os.close(process)
 
 
-async def listen(path: Path, serve: Serve, *, limit: int) -> asyncio.Server:
+async def listen(
+    path: Path,
+    serve: Serve,
+    *,
+    limit: int,
+    what: str,
+    limits: Limits,
+    address: Callable[[socket.socket, object], Hashable] = origin_of,
+) -> Reception:
     """A socket for the owner and the group of the directory of ``path``. ``limit``: of a line,
-    bytes.
+    bytes; twice as much is read ahead. ``what``, ``limits``, ``address``: see :class:`Reception`.
 
     Raises:
         UnavailableError: it cannot be made, or another CONTROL serves it.
     """
     await _refuse_second_control(path)
+
+    def peer() -> asyncio.BaseProtocol:
+        reader = asyncio.StreamReader(limit=limit)
+        return asyncio.StreamReaderProtocol(reader, serve)
+
+    reception = Reception(what=what, limits=limits, name=lambda _: None, address=address)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(serve, path, limit=limit)
-        path.chmod(0o660)
+        reception.open([bound_unix_socket(path, mode=0o660)], peer)
     except OSError as error:
         raise UnavailableError(
             f"{path}: the socket cannot be made: {error.strerror}",
             hint="the directory must exist and belong to CONTROL's user"
             " (systemd-tmpfiles --create makes those of /run/discluster)",
         ) from None
-    return server
+    return reception
+
+
+def process_of(connected: socket.socket, _: object) -> int:
+    """The id of the process that connected."""
+    raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid: int = _UCRED.unpack(raw)[0]
+    return pid
 
 
 async def _refuse_second_control(path: Path) -> None:

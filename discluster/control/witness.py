@@ -2,8 +2,8 @@
 """Where other hosts of the fleet can ask whether this one hears MASTER.
 
 ``GET /v1/witness`` over mutual TLS 1.3, answered by a :class:`WitnessAnswer`; there is nothing else
-to be had. The port is open to the network, so everything is bounded: connections from before their
-handshake, time, and what is read.
+to be had. The port is open to the network, so everything is bounded (see
+:mod:`discluster.reception`), and strangers keep no host of the fleet out.
 """
 
 import asyncio
@@ -15,19 +15,27 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from discluster.admission import Bounds
 from discluster.clock import Clock
 from discluster.control.addresses import Endpoint, is_loopback, outward_address
 from discluster.errors import DisclusterError, UnavailableError
 from discluster.messages import WitnessAnswer, encode
+from discluster.reception import Limits, Reception
 
 log = logging.getLogger(__name__)
 
 PATH: Final = "/v1/witness"
-_CONNECTIONS: Final = 64
 _REQUEST_LIMIT: Final = 4096
 _TIME_LIMIT: Final = 5.0
 _TRY_AGAIN_EVERY: Final = 5.0
-_TOO_MANY_FILES_PAUSE: Final = 1.0
+# When MASTER is gone, all of a large fleet ask the same few within seconds, each for an instant.
+_LIMITS: Final = Limits(
+    bounds=Bounds(strangers=256, per_address=32, per_name=4, moment=1.0),
+    handshake=_TIME_LIMIT,
+    unsettled=_TIME_LIMIT,
+    bytes=_REQUEST_LIMIT,
+    shutdown=_TIME_LIMIT,
+)
 
 
 class Witness:
@@ -54,7 +62,7 @@ class Witness:
         self._clock = clock
         self._context: ssl.SSLContext | None = None
         self._socket: socket.socket | None = None
-        self._guests: set[asyncio.Task[None]] = set()
+        self._reception: Reception | None = None
         self.trouble: str | None = None
 
     def address(self, towards_master: str | None) -> str | None:
@@ -95,18 +103,17 @@ class Witness:
         """Until cancelled."""
         try:
             self.open()
-            while True:
-                while self._socket is None:
-                    await self._clock.sleep(_TRY_AGAIN_EVERY)
-                    self.open()
-                self._on_change()
-                await self._accept_forever(self._socket)
+            while self._socket is None:
+                await self._clock.sleep(_TRY_AGAIN_EVERY)
+                self.open()
+            self._reception = Reception(what="the witness", limits=_LIMITS, name=shown_certificate)
+            self._reception.open([self._socket], self._guest, lambda: self._context)
+            self._on_change()
+            await asyncio.get_running_loop().create_future()
         finally:
             self.close()
-            guests = tuple(self._guests)
-            for guest in guests:
-                guest.cancel()
-            await asyncio.gather(*guests, return_exceptions=True)
+            if self._reception is not None:
+                await self._reception.close()
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._listen.host else socket.AF_INET
@@ -115,7 +122,7 @@ class Witness:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             fresh.setblocking(False)
             fresh.bind((self._listen.host, self._listen.port))
-            fresh.listen(_CONNECTIONS)
+            fresh.listen(_LIMITS.backlog)
         except (OSError, OverflowError, UnicodeError) as error:
             fresh.close()
             taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
@@ -127,46 +134,19 @@ class Witness:
             ) from None
         return fresh
 
-    async def _accept_forever(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connected, _ = await loop.sock_accept(listening)
-            except OSError as error:
-                log.warning("no connection to the witness can be taken: %s", error)
-                await self._clock.sleep(_TOO_MANY_FILES_PAUSE)
-                continue
-            if len(self._guests) >= _CONNECTIONS:
-                connected.close()
-                continue
-            guest = loop.create_task(self._attend(connected))
-            self._guests.add(guest)
-            guest.add_done_callback(self._guests.discard)
-
-    async def _attend(self, connected: socket.socket) -> None:
-        # Strangers may come as often as they like: they are not worth a line in the journal.
-        failures = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
-        with contextlib.suppress(*failures):
-            async with asyncio.timeout(_TIME_LIMIT):
-                await self._converse(connected)
-
-    async def _converse(self, connected: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+    def _guest(self) -> asyncio.BaseProtocol:
         reader = asyncio.StreamReader(limit=_REQUEST_LIMIT)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol,
-            connected,
-            ssl=self._context,
-            ssl_handshake_timeout=_TIME_LIMIT,
-            ssl_shutdown_timeout=_TIME_LIMIT,
-        )
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        return asyncio.StreamReaderProtocol(reader, self._converse)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        failures = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
         try:
-            request = await reader.readuntil(b"\r\n\r\n")
-            writer.write(self._response(request))
-            writer.close()
-            await writer.wait_closed()
+            # Strangers may come as often as they like: they are not worth a line in the journal.
+            with contextlib.suppress(*failures):
+                request = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._response(request))
+                writer.close()
+                await writer.wait_closed()
         finally:
             # A guest that does not take its leave is not waited for.
             writer.transport.abort()
@@ -180,3 +160,10 @@ class Witness:
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         return head.encode() + body
+
+
+def shown_certificate(transport: asyncio.BaseTransport) -> str | None:
+    """Whose connection this is: TLS has seen to it that a certificate is of this fleet."""
+    certificate = transport.get_extra_info("peercert") or {}
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    return ",".join(names) or None

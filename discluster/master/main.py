@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from aiohttp import web
-
 from discluster import __version__, logs
 from discluster.clock import SystemClock
-from discluster.errors import DisclusterError, UnavailableError
+from discluster.errors import DisclusterError
 from discluster.lease import boottime
 from discluster.master.access.accounts import Accounts
 from discluster.master.access.audit import AuditLog
@@ -25,11 +23,17 @@ from discluster.master.access.authority import Authority
 from discluster.master.access.tokens import TokenDesk
 from discluster.master.api.machines import MachineApi
 from discluster.master.api.operators import OperatorApi
-from discluster.master.api.sockets import listening
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, fetch_gateway_bot
 from discluster.master.hosts.link import ControlLink
+from discluster.master.listening import (
+    for_machines,
+    for_operators,
+    known_operator,
+    serve_machines,
+    serve_operators,
+)
 from discluster.master.orders.ordering import edited_settings
 from discluster.master.records.events import EventLog
 from discluster.master.records.history import History
@@ -77,8 +81,13 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
     daemon = _daemon(settings, events, clock, notifier)
     authority = Authority(settings.own_state / "ca", now=now)
     tokens = TokenDesk(settings.own_state / "tokens.json")
+    door = for_machines(lambda told: events.record("master", told, severity="warning"))
     link = ControlLink(
-        daemon, ping_interval=settings.ping_interval, lease=settings.lease, clock=clock
+        daemon,
+        ping_interval=settings.ping_interval,
+        lease=settings.lease,
+        clock=clock,
+        settle=door.settle,
     )
     names = certificate_names(settings)
     machines = MachineApi(
@@ -106,13 +115,12 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGHUP, lambda: _reload(daemon, config, events, notifier)
     )
+    context = authority.server_context(names, now=now)
     async with AsyncExitStack() as stack:
         over_tls = machines.application()
-        operators.attach(over_tls)
-        tcp = await _runner(stack, over_tls)
-        await _listen_tcp(tcp, settings, authority, names, now)
-        unix = await _runner(stack, operators.application())
-        await web.SockSite(unix, listening(settings.socket, group=settings.admin_group)).start()
+        operators.attach(over_tls, known=lambda request, name: known_operator(door, request, name))
+        await serve_machines(stack, door, over_tls, settings, lambda: context)
+        await serve_operators(stack, for_operators(), operators.application(), settings)
         # Before the interfaces end: whoever waits for events is answered then.
         stack.callback(events.close)
         stack.callback(audit.close)
@@ -158,39 +166,6 @@ def _reload(
 async def _ask_discord(settings: MasterSettings) -> GatewayBot:
     # Read at each call: the token can be mended while MASTER waits for it.
     return await fetch_gateway_bot(settings.discord_api, read_token(os.environ))
-
-
-async def _runner(stack: AsyncExitStack, application: web.Application) -> web.AppRunner:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
-
-
-async def _listen_tcp(
-    runner: web.AppRunner,
-    settings: MasterSettings,
-    authority: Authority,
-    names: Sequence[str],
-    now: datetime.datetime,
-) -> None:
-    host, port = settings.address
-    context = authority.server_context(names, now=now)
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=context).start()
-    except OSError as error:
-        raise UnavailableError(
-            f"cannot listen on {settings.listen}: {_reason(error)}",
-            hint=f"another program has the port ('ss -ltnp sport = :{port}' tells which), or the"
-            " address is not one of this machine's; see 'listen' in master.yaml",
-        ) from None
-
-
-def _reason(error: OSError) -> str:
-    """Without asyncio's prose; a name that does not resolve has no errno of its own."""
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return str(error.strerror or error)
 
 
 def certificate_names(settings: MasterSettings) -> list[str]:

@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SOURCES = sorted((REPOSITORY / "discluster").rglob("*.py"))
 NOUNS = {
     *(
+        "admission",
         "clearance",
         "clock",
         "console",
@@ -28,8 +29,10 @@ NOUNS = {
     *(
         "operators",
         "orders",
+        "pace",
         "places",
         "plan",
+        "reception",
         "secret",
         "service",
         "sessions",

@@ -4,7 +4,7 @@
 One middleware over all routes, so that none can forget it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -23,10 +23,26 @@ ROLE: Final = "role"
 """Code of the failure of a call that the caller's role does not allow."""
 
 
+Known = Callable[[web.Request, str], None]
+
+
+def nobody_asks(_: web.Request, __: str) -> None:
+    """Nobody wants to know whose a request is."""
+
+
 class Gate:
     """The middleware, and the application that cannot be without it."""
 
-    def __init__(self, identify: Identify, *, audit: AuditLog, clock: Clock) -> None:
+    def __init__(
+        self,
+        identify: Identify,
+        *,
+        audit: AuditLog,
+        clock: Clock,
+        known: Known = nobody_asks,
+    ) -> None:
+        """``known``: told whose a request is, once that is certain."""
+        self._known = known
         self._identify = identify
         self._audit = audit
         self._clock = clock
@@ -46,6 +62,7 @@ class Gate:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         caller = await self._identify(request)
+        self._known(request, caller.name)
         if request.match_info.http_exception is not None:
             return await handler(request)  # nothing is there
         route = self._routes.get(request.match_info.route)

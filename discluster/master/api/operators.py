@@ -16,7 +16,7 @@ from discluster.master.access.callers import Identify, LocalDoor, RemoteDoor
 from discluster.master.access.names import UserNames
 from discluster.master.access.signing import OperatorSigner
 from discluster.master.access.tokens import TokenDesk
-from discluster.master.api.gate import Gate
+from discluster.master.api.gate import Gate, Known, nobody_asks
 from discluster.master.api.identities import AccountRoutes, JoinTokenRoutes
 from discluster.master.api.login import LoginDesk
 from discluster.master.api.looking import LookingRoutes
@@ -66,12 +66,13 @@ class OperatorApi:
         gate = Gate(door.caller, audit=self._audit, clock=self._clock)
         return gate.application(self.routes(door.caller), prefix="/v1")
 
-    def attach(self, machines: web.Application) -> None:
+    def attach(self, machines: web.Application, *, known: Known = nobody_asks) -> None:
         """Adds the login, and below :data:`OPERATORS_PATH` all routes, to what listens with TLS.
         Nobody gets through who is not in ``accounts``, so it is shut until there is somebody.
+        ``known``: told whose a request is, once that is certain.
         """
         door = RemoteDoor(self._accounts, events=self._events, clock=self._clock)
-        gate = Gate(door.caller, audit=self._audit, clock=self._clock)
+        gate = Gate(door.caller, audit=self._audit, clock=self._clock, known=known)
         served = gate.application(self.routes(door.caller), prefix="")
         served.on_response_prepare.append(self._tell_trust)
         machines.add_subapp(OPERATORS_PATH, served)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from aiohttp import WSMsgType, web
@@ -59,10 +60,19 @@ class ControlLink:
     """Serves the WebSocket route."""
 
     def __init__(
-        self, controls: Controls, *, ping_interval: float, lease: float, clock: Clock
+        self,
+        controls: Controls,
+        *,
+        ping_interval: float,
+        lease: float,
+        clock: Clock,
+        settle: Callable[[asyncio.BaseTransport | None], None] = lambda _: None,
     ) -> None:
-        """``clock``: the one that permits are made with."""
+        """``clock``: the one that permits are made with. ``settle``: takes a connection that may
+        last, since its host has said hello.
+        """
         self._controls = controls
+        self._settle = settle
         self._clock = clock
         self._ping_interval = ping_interval
         self._lease = lease
@@ -71,7 +81,7 @@ class ControlLink:
         """One connection of a CONTROL, until it ends."""
         socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, timeout=2.0)
         await socket.prepare(request)
-        host = certified_host(request)
+        host = certified_host(request.transport)
         if host is None:
             await self._reject(socket, "no-certificate", "it showed no certificate of this fleet")
             return socket
@@ -85,6 +95,7 @@ class ControlLink:
             log.warning("refused a connection of %s: %s", host, reason)
             await self._reject(socket, "protocol", reason)
             return socket
+        self._settle(request.transport)
         await self._attend(socket, host, hello, address=request.remote)
         return socket
 
@@ -186,9 +197,8 @@ class ControlLink:
             await asyncio.sleep(self._ping_interval)
 
 
-def certified_host(request: web.Request) -> str | None:
+def certified_host(transport: asyncio.BaseTransport | None) -> str | None:
     """The host name in the client's certificate, None if it showed none."""
-    transport = request.transport
     certificate = transport.get_extra_info("peercert") if transport is not None else None
     if not certificate:
         return None

@@ -312,3 +312,46 @@ def test_machine_without_the_clusters_user_is_told_how_it_is_made() -> None:
     with pytest.raises(ConfigurationError, match="no user discluster-cluster") as caught:
         cluster_user("systemd")
     assert "systemd-sysusers" in str(caught.value.hint)
+
+
+# --- clusters that mean no good -------------------------------------------------------------------
+
+
+async def test_cluster_that_does_not_read_is_broken_off_and_nobody_else(ears: Ears) -> None:
+    deaf, good = await dial(ears), await dial(ears)
+    deaf.say(report(3))
+    good.say(report(4))
+    await wait_for(lambda: len(ears.reports) == 2, 5)
+    for _ in range(100_000):
+        if (connection := ears.hub.connection(3)) is None:
+            break
+        connection.send(Permit(shard=4, since=1.0, until=2.0))
+    await wait_for(lambda: ears.gone == [3], 5)
+    good.say(PermitRequest(shard=9))
+    await wait_for(lambda: ears.permits, 5)
+    await deaf.leave()
+    await good.leave()
+
+
+async def test_cluster_that_floods_is_read_later_and_nobody_else_waits(ears: Ears) -> None:
+    flood, good = await dial(ears), await dial(ears)
+    flood.say(report(3))
+    good.say(report(4))
+    flood.say(*[PermitRequest(shard=1)] * 20_000)
+    await wait_for(lambda: len(ears.permits) > 3000, 10)
+    good.say(PermitRequest(shard=9))
+    await wait_for(lambda: any(c.cluster == 4 for c, _ in ears.permits), 2)
+    assert len(ears.permits) < 15_000
+    await flood.leave()
+    await good.leave()
+
+
+async def test_process_that_opens_many_connections_keeps_few(ears: Ears) -> None:
+    peers = [await dial(ears) for _ in range(50)]
+    heard = [asyncio.create_task(peer.hear()) for peer in peers]
+    await wait_for(lambda: sum(task.done() for task in heard) >= 46, 5)
+    for task in heard:
+        task.cancel()
+    await asyncio.gather(*heard, return_exceptions=True)
+    for peer in peers:
+        await peer.leave()
