@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hosts that MASTER knows: their connections, their newest reports, when they were heard."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from discluster.clock import Clock
 from discluster.master.hosts.lost import HostSight
 from discluster.master.hosts.news import NOTHING, gist
+from discluster.master.hosts.outbox import Outbox, longest_message
 from discluster.master.hosts.steadiness import Steadiness
 from discluster.master.hosts.witnesses import witness_address
 from discluster.master.status import HostView
@@ -21,20 +21,30 @@ class HostConnection:
     """
 
     def __init__(
-        self, host: str, close: Callable[[str], None], *, address: str | None = None
+        self,
+        host: str,
+        close: Callable[[str], None],
+        *,
+        address: str | None = None,
+        room: int = longest_message(None),
     ) -> None:
+        """``room``: bytes that may wait for a host that does not read."""
         self.host = host
         self.close = close
         self.address = address
         self.steadiness = Steadiness()
-        self.outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.outbox = Outbox()
+        self._room = room
         self.pushed: HostPlan | None = None
         self.pushed_generation = 0
         self.told: Halt | None = None
         self.said_goodbye = False
 
     def send(self, message: Message) -> None:
-        self.outbox.put_nowait(message)
+        if self.outbox.size > self._room:
+            self.close("it does not read what it is told")
+        else:
+            self.outbox.put_nowait(message)
 
 
 class _Host:

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from aiohttp import WSMsgType, web
 
@@ -18,6 +18,7 @@ from discluster import __version__
 from discluster.clock import Clock
 from discluster.errors import ProtocolError
 from discluster.master.hosts.book import HostConnection
+from discluster.master.hosts.outbox import longest_message
 from discluster.messages import (
     PROTOCOL,
     ControlToMaster,
@@ -31,17 +32,24 @@ from discluster.messages import (
     decode,
     encode,
 )
+from discluster.pace import Pace
+from discluster.plan import FleetPlan
 
 log = logging.getLogger(__name__)
 
-_MAX_MESSAGE: Final = 64 * 1024 * 1024
 _HELLO_TIMEOUT: Final = 10.0
 _SEND_TIMEOUT: Final = 10.0
 _PARTING_TIMEOUT: Final = 1.0
+_CLOSE_TIMEOUT: Final = 3.0
+# A host that is refused again and again is told of once in so many seconds.
+_TOLD_EVERY: Final = 60.0
 
 
 class Controls(Protocol):
     """What the link tells MASTER's loop."""
+
+    @property
+    def fleet(self) -> FleetPlan | None: ...
 
     def refusal(self, host: str) -> str | None:
         """Why ``host`` is not let in, in words."""
@@ -76,28 +84,60 @@ class ControlLink:
         self._clock = clock
         self._ping_interval = ping_interval
         self._lease = lease
+        self._told: dict[str, float] = {}  # of each host, when
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """One connection of a CONTROL, until it ends."""
-        socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, timeout=2.0)
+        fleet = self._controls.fleet
+        limit = longest_message(None if fleet is None else fleet.shard_count)
+        # CONTROL neither compresses, which makes a little a lot, nor sends WebSocket's own pings.
+        socket = web.WebSocketResponse(
+            max_msg_size=limit, timeout=2.0, compress=False, autoping=False
+        )
         await socket.prepare(request)
+        try:
+            await self._admit(socket, request, room=2 * limit)
+        finally:
+            await self._end(socket, request)
+        return socket
+
+    async def _admit(
+        self, socket: web.WebSocketResponse, request: web.Request, *, room: int
+    ) -> None:
         host = certified_host(request.transport)
         if host is None:
             await self._reject(socket, "no-certificate", "it showed no certificate of this fleet")
-            return socket
+            return
         if (refusal := self._controls.refusal(host)) is not None:
             await self._reject(socket, "removed", refusal)
-            return socket
+            return
         try:
             hello = await self._greeting(socket, host)
         except (ProtocolError, TimeoutError) as error:
             reason = str(error) or "it did not say hello in time"
-            log.warning("refused a connection of %s: %s", host, reason)
+            self._tell(host, f"refused a connection of {host}: {reason}")
             await self._reject(socket, "protocol", reason)
-            return socket
+            return
         self._settle(request.transport)
-        await self._attend(socket, host, hello, address=request.remote)
-        return socket
+        await self._attend(socket, host, hello, address=request.remote, room=room)
+
+    async def _end(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        """A peer that does not read would keep us here for long, and what it did not read."""
+        # uvloop's transports are no subclass of asyncio's.
+        writing = cast(asyncio.WriteTransport | None, request.transport)
+        if writing is None:
+            return  # it is over
+        if not writing.get_write_buffer_size():
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await socket.close()
+        writing.abort()
+
+    def _tell(self, host: str, sentence: str) -> None:
+        now = self._clock.monotonic()
+        if now - self._told.get(host, float("-inf")) >= _TOLD_EVERY:
+            self._told[host] = now
+            log.warning("%s", sentence)
 
     async def _greeting(self, socket: web.WebSocketResponse, host: str) -> Hello:
         async with asyncio.timeout(_HELLO_TIMEOUT):
@@ -115,21 +155,29 @@ class ControlLink:
         return hello
 
     async def _reject(self, socket: web.WebSocketResponse, code: str, reason: str) -> None:
-        with contextlib.suppress(OSError):
-            await socket.send_bytes(encode(Rejected(code=code, reason=reason)))
-        await socket.close(code=4000)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await socket.send_bytes(encode(Rejected(code=code, reason=reason)))
+                await socket.close(code=4000)
 
     async def _attend(
-        self, socket: web.WebSocketResponse, host: str, hello: Hello, *, address: str | None
+        self,
+        socket: web.WebSocketResponse,
+        host: str,
+        hello: Hello,
+        *,
+        address: str | None,
+        room: int,
     ) -> None:
         ended = asyncio.Event()
         farewell: list[Message] = []
 
         def close(reason: str) -> None:
-            farewell.append(Rejected(code="closed", reason=reason))
+            if not ended.is_set():
+                farewell.append(Rejected(code="closed", reason=reason))
             ended.set()
 
-        connection = HostConnection(host, close, address=address)
+        connection = HostConnection(host, close, address=address, room=room)
         connection.send(
             Welcome(
                 protocol=PROTOCOL,
@@ -153,12 +201,11 @@ class ControlLink:
                 part.cancel()
             for outcome in await asyncio.gather(*parts, return_exceptions=True):
                 if isinstance(outcome, Exception):
-                    log.warning("the connection of %s ends: %s", host, outcome)
+                    self._tell(host, f"the connection of {host} ends: {outcome}")
             self._controls.host_gone(connection)
         if farewell:
             with contextlib.suppress(OSError, TimeoutError):
                 await self._part(socket, connection, farewell[0])
-        await socket.close()
 
     async def _part(
         self, socket: web.WebSocketResponse, connection: HostConnection, farewell: Message
@@ -170,18 +217,28 @@ class ControlLink:
             await socket.send_bytes(encode(farewell))
 
     async def _read(self, socket: web.WebSocketResponse, connection: HostConnection) -> None:
+        pace = Pace()
         async for received in socket:
             if received.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 return
+            began = self._clock.monotonic()
             message = decode(control_to_master, received.data, peer=connection.host)
             self._controls.host_heard(connection)
-            if isinstance(message, Ping):
-                connection.send(Pong(number=message.number, now=self._clock.monotonic()))
-            elif isinstance(message, Pong):
-                now = self._clock.monotonic()
-                connection.steadiness.answered(message.number, now, lease=self._lease)
-            else:
-                self._controls.host_said(connection, message)
+            self._take(connection, message)
+            now = self._clock.monotonic()
+            if pause := pace.spent(now - began, now):
+                await self._clock.sleep(pause)
+
+    def _take(self, connection: HostConnection, message: ControlToMaster) -> None:
+        if isinstance(message, Hello):
+            raise ProtocolError("it says hello again")
+        if isinstance(message, Ping):
+            connection.send(Pong(number=message.number, now=self._clock.monotonic()))
+        elif isinstance(message, Pong):
+            now = self._clock.monotonic()
+            connection.steadiness.answered(message.number, now, lease=self._lease)
+        else:
+            self._controls.host_said(connection, message)
 
     async def _write(self, socket: web.WebSocketResponse, connection: HostConnection) -> None:
         while True:

@@ -141,6 +141,8 @@ class Fleet:
         for application in (machines.application(), operators.application()):
             runners.append(web.AppRunner(application, shutdown_timeout=0.2))
             await runners[-1].setup()
+        assert runners[0].server is not None
+        self.server = runners[0].server
         context = self.authority.server_context(["127.0.0.1"], now=self.now)
         await web.TCPSite(runners[0], "127.0.0.1", 0, ssl_context=context).start()
         await web.UnixSite(runners[1], str(self.directory / "master.sock")).start()
