@@ -12,6 +12,7 @@ from discluster.master.adoption import caught_up, is_behind
 from discluster.master.desk import DiscordDesk
 from discluster.master.expectation import Expectation, nothing_to_wait_for
 from discluster.master.hosts.book import HostBook, HostConnection
+from discluster.master.hosts.plausible import heeded, objection
 from discluster.master.hosts.pushing import Pusher
 from discluster.master.hosts.standing import FleetStanding
 from discluster.master.hosts.watch import Watch
@@ -39,9 +40,7 @@ from discluster.messages import (
     Goodbye,
     Hello,
     HostReport,
-    PermitRequest,
-    PermitReturned,
-    PermitUsed,
+    PermitMessage,
     PlanRefused,
 )
 from discluster.notify import Notifier
@@ -155,33 +154,35 @@ class MasterDaemon:
         known = connection.host in self._book.views()
         self._book.connect(connection, hello.version, hello.report)
         self._permits.host_connected(connection.host)
-        words = (
-            f"{connection.host} {'connected' if known else 'joined'}, version {hello.version},"
-            f" with plan {hello.report.plan_generation}"
-        )
-        self._events.record("host", words, host=connection.host)
+        came = f"{'connected' if known else 'joined'}, version {hello.version}"
+        words = f"{connection.host} {came}, with plan {hello.report.plan_generation}"
+        self._events.record("host", words, host=connection.host, rarely=True)
         self._wake.set()
 
     def host_heard(self, connection: HostConnection) -> None:
         self._book.heard(connection)
 
-    def host_said(self, connection: HostConnection, message: ControlToMaster) -> None:
+    def objection(self, host: str, report: HostReport) -> str | None:
+        return objection(host, report, self._fleet, self._book.reports)
+
+    def host_said(self, connection: HostConnection, said: ControlToMaster) -> None:
+        host = connection.host
+        message = heeded(host, said, self._fleet, self._book.report(host))
         if isinstance(message, HostReport):
-            news = self._book.reported(connection, message)
             self._permits.reported(message)
-            if not news:
+            if not self._book.reported(connection, message):
                 return
-        elif isinstance(message, (PermitRequest, PermitUsed, PermitReturned, AllowanceReport)):
-            self._permits.said(connection.host, message)
+        elif isinstance(message, PermitMessage | AllowanceReport):
+            self._permits.said(host, message)
             return
         elif isinstance(message, Checkpoint):
-            self._checkpoints.said(connection.host, message)
+            self._checkpoints.said(host, message)
             return
         elif isinstance(message, ClearanceCase):
-            self._standing.said(connection.host, message)
+            self._standing.said(host, message)
         elif isinstance(message, PlanRefused):
-            words = f"{connection.host} refused plan {message.generation}: {message.errors}"
-            self._events.record("host", words, host=connection.host, severity="error")
+            words = f"{host} refused plan {message.generation}: {message.errors}"
+            self._events.record("host", words, host=host, severity="error", rarely=True)
             self._book.refused_plan(connection, message.errors)
         elif isinstance(message, Goodbye):
             self._book.goodbye(connection)
@@ -191,9 +192,9 @@ class MasterDaemon:
         if self._book.disconnect(connection):
             self._permits.host_gone(connection.host)
             self._standing.host_gone(connection.host)
-            words = _PARTINGS[self._book.state(connection.host)]
+            words = f"{connection.host} {_PARTINGS[self._book.state(connection.host)]}"
             if not self._stops:
-                self._events.record("host", f"{connection.host} {words}", host=connection.host)
+                self._events.record("host", words, host=connection.host, rarely=True)
         self._wake.set()
 
     # --- what operators ask ---

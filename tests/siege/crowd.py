@@ -58,7 +58,7 @@ class Attacker:
 
     def __init__(self, crowd: "Crowd", number: int) -> None:
         self._crowd = crowd
-        self._address = f"127.0.{1 + number % crowd.attack.addresses}.{1 + number % 199}"
+        self._address = f"127.0.{1 + number % crowd.attack.addresses}.1"
 
     async def run(self) -> None:
         while not self._crowd.over:

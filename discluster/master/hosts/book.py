@@ -251,8 +251,9 @@ class HostBook:
         )
 
     def report(self, name: str) -> HostReport | None:
-        """The newest of one host."""
-        return self._hosts[name].report
+        """The newest of one host, if it is known and told."""
+        host = self._hosts.get(name)
+        return host.report if host is not None else None
 
     def reports(self) -> Mapping[str, HostReport]:
         """The newest report of every host that ever reported to this MASTER."""

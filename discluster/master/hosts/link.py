@@ -23,6 +23,7 @@ from discluster.messages import (
     PROTOCOL,
     ControlToMaster,
     Hello,
+    HostReport,
     Message,
     Ping,
     Pong,
@@ -41,6 +42,7 @@ _HELLO_TIMEOUT: Final = 10.0
 _SEND_TIMEOUT: Final = 10.0
 _PARTING_TIMEOUT: Final = 1.0
 _CLOSE_TIMEOUT: Final = 3.0
+_LONGEST_VERSION: Final = 64
 # A host that is refused again and again is told of once in so many seconds.
 _TOLD_EVERY: Final = 60.0
 
@@ -50,6 +52,10 @@ class Controls(Protocol):
 
     @property
     def fleet(self) -> FleetPlan | None: ...
+
+    def objection(self, host: str, report: HostReport) -> str | None:
+        """Why ``report`` cannot be, in words."""
+        ...
 
     def refusal(self, host: str) -> str | None:
         """Why ``host`` is not let in, in words."""
@@ -152,7 +158,14 @@ class ControlLink:
                 f"{host} speaks protocol {hello.protocol} (version {hello.version}), MASTER"
                 f" {PROTOCOL} ({__version__}): install the same version on both"
             )
+        self._refuse_impossible(host, hello.report)
+        if len(hello.version) > _LONGEST_VERSION:
+            raise ProtocolError("no version has such a name")
         return hello
+
+    def _refuse_impossible(self, host: str, report: HostReport) -> None:
+        if (complaint := self._controls.objection(host, report)) is not None:
+            raise ProtocolError(complaint)
 
     async def _reject(self, socket: web.WebSocketResponse, code: str, reason: str) -> None:
         with contextlib.suppress(OSError, TimeoutError):
@@ -232,6 +245,8 @@ class ControlLink:
     def _take(self, connection: HostConnection, message: ControlToMaster) -> None:
         if isinstance(message, Hello):
             raise ProtocolError("it says hello again")
+        if isinstance(message, HostReport):
+            self._refuse_impossible(connection.host, message)
         if isinstance(message, Ping):
             connection.send(Pong(number=message.number, now=self._clock.monotonic()))
         elif isinstance(message, Pong):

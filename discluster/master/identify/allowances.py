@@ -6,11 +6,13 @@ host says that it follows another one. So whatever is lost on the way, all hosts
 stay within the budget less its reserve.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 
+from discluster.clock import DAY
 from discluster.master.identify.budget import Budget
 from discluster.messages import AllowanceReport
 
@@ -18,6 +20,7 @@ from discluster.messages import AllowanceReport
 _PART: Final = 0.5
 # While Discord has not named the reset, each IDENTIFY moves it: not each has to be told then.
 _UNSURE: Final = 3600.0
+_LAST_SERIAL: Final = 2**53
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +67,25 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
 def risk(allowances: Allowances, day_ends: float) -> int:
     """The most that a host may yet spend, whichever of its allowances it follows."""
     return max((told.risk(day_ends) for told in allowances), default=0)
+
+
+def believable(report: AllowanceReport, allowances: Allowances, *, total: int) -> AllowanceReport:
+    """What MASTER takes of it: nobody was ever given more than a part of the ``total``, and nobody
+    can have spent more of the day than it was given.
+    """
+    most = math.ceil(total * _PART)
+    if not 0 <= report.serial <= _LAST_SERIAL:
+        return AllowanceReport(serial=0)
+    known = next((told for told in allowances if told.serial == report.serial), None)
+    # What was spent in days that are over costs nothing today.
+    day = max(known.limit, known.charged + known.daily) if known is not None else most
+    return AllowanceReport(
+        serial=report.serial,
+        identifies=max(0, min(report.identifies, most)),
+        resets_in=max(0.0, min(report.resets_in, 2 * DAY)),
+        daily=max(0, min(report.daily, most)),
+        spent=max(0, min(report.spent, day)),
+    )
 
 
 def heard(allowances: Allowances, report: AllowanceReport, *, first: bool, now: float) -> Heard:

@@ -70,6 +70,11 @@ class LoopGuard:
         times = (*self._identifies.get(shard, ()), int(now))
         self._identifies[shard] = tuple(t for t in times if t > now - DAY)
 
+    def is_looping(self, shard: int, now: float) -> bool:
+        """Whether ``shard`` is known to identify far too often, so that more says nothing new."""
+        lately = [t for t in self._identifies.get(shard, ()) if t > now - _HOUR]
+        return len(lately) >= 2 * self._limit
+
     def look(
         self, waiting: Iterable[int], *, total: int, endings: Mapping[int, str], now: float
     ) -> bool:

@@ -22,6 +22,7 @@ AHEAD: Final = 0.25
 DRIFT: Final = 0.1
 _LOOK_AGAIN: Final = 0.25
 _SHORTEST_USE: Final = 0.5
+_IDLE_PERMITS: Final = 2
 _NEVER: Final = float("-inf")
 
 
@@ -94,6 +95,8 @@ class Lanes:
         self._lanes: dict[int, _Lane] = {}
         self._count = 1
         self._away: tuple[SlotClaim, ...] = ()
+        # Permits that came to nothing, of each shard since it used one.
+        self._idle: dict[int, int] = {}
 
     def resize(self, max_concurrency: int) -> None:
         """Sets the number of lanes; those that wait keep waiting, in their new lane."""
@@ -126,6 +129,8 @@ class Lanes:
         lane = self._lane(shard)
         lane.forget(shard, host)
         grant = lane.take_back(shard, host)
+        if grant is not None:
+            self._idle.pop(shard, None)
         at = now if at is None else min(at, now + AHEAD + PERMIT_LIFE)
         if grant is not None:
             at = max(at, grant.since)
@@ -182,17 +187,23 @@ class Lanes:
         for lane in self._lanes.values():
             if len(given) >= limit:
                 break
-            shard = min(lane.waiting, default=None)
+            may = (s for s in lane.waiting if below is None or s < below)
+            shard = min(may, key=self._turn, default=None)
             since = max(now, lane.free_at, self._rest_until)
-            if shard is None or since > now + AHEAD or (below is not None and shard >= below):
+            if shard is None or since > now + AHEAD:
                 continue
             until = self._usable_until(since, wall - now)
             if until is not None:
+                self._idle[shard] = self._idle.get(shard, 0) + 1
                 lane.granted = Grant(shard, lane.waiting.pop(shard), since, until)
                 # What is neither used nor returned must not block its lane for ever.
                 lane.taken_until = until + DRIFT + self._interval
                 given.append(lane.granted)
         return given
+
+    def _turn(self, shard: int) -> tuple[int, int]:
+        """Lowest first; who lets permits lapse again and again comes after those that do not."""
+        return max(0, self._idle.get(shard, 0) - _IDLE_PERMITS), shard
 
     def next_chance(self, now: float) -> float | None:
         """Seconds until :meth:`grants` may give something; None if nobody waits."""

@@ -57,6 +57,8 @@ class IdentifyLedger:
         )
         # Permits that are out, and when the day ends to which they were counted.
         self._out: dict[int, float] = {}
+        # Hosts with an allowance that this MASTER did not know.
+        self._took_over: set[str] = set()
         self.recommended: int | None = remembered.recommended
 
     def follow(self, settings: MasterSettings) -> None:
@@ -115,6 +117,8 @@ class IdentifyLedger:
         be, in its host's report.
         """
         day_ends = self._out.pop(shard, None)
+        if not counted and self._guard.is_looping(shard, self.now()):
+            return  # It gets no permit; that it goes on all the same is not to be paid by others.
         late = counted and day_ends is not None and self.now() >= day_ends
         if not alone and (late or not counted):
             self._charge(1)
@@ -138,6 +142,13 @@ class IdentifyLedger:
 
     def host_said(self, host: str, report: AllowanceReport, *, first: bool) -> None:
         """``first``: of its connection."""
+        told = self._told.get(host, ())
+        report = allowances.believable(report, told, total=self._at_hand().total)
+        if all(known.serial != report.serial for known in told) and report.serial:
+            # MASTER's files may be older than the host's: once.
+            if host in self._took_over:
+                report = AllowanceReport(serial=0)
+            self._took_over.add(host)
         heard = allowances.heard(self._told.get(host, ()), report, first=first, now=self.now())
         self._told[host] = heard.allowances
         self._serial = max(self._serial, report.serial)

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 Severity = Literal["error", "warning", "notice"]
 
+_MINUTE: Final = 60.0
+_IN_A_MINUTE: Final = 20
 _LEVELS: Final[dict[Severity, int]] = {
     "error": logging.ERROR,
     "warning": logging.WARNING,
@@ -37,6 +39,8 @@ class EventLog:
             self._files = LineFiles(directory, "events", Event, lines=half)
         self._clock = clock
         self._trouble: str | None = None
+        # Of each host: since when its own events are counted, and how many there were.
+        self._told: dict[str, tuple[float, int]] = {}
         stored, torn = ([], 0) if self._files is None else self._files.read()
         self._events = Shelf(stored, keep=2 * half)
         self._tell_torn(torn)
@@ -56,10 +60,14 @@ class EventLog:
         shard: int | None = None,
         generation: int | None = None,
         severity: Severity = "notice",
+        rarely: bool = False,
     ) -> None:
         """Keeps the event, and says the same sentence in the journal. A disk that takes nothing is
-        told there and stops nobody.
+        told there and stops nobody. ``rarely``: what ``host`` can bring about as often as it likes
+        must not drive out what else there is to know.
         """
+        if rarely and host is not None and not self._has_room(host):
+            return
         fields = {"HOST": host, "CLUSTER": cluster, "SHARD": shard, "GENERATION": generation}
         log.log(_LEVELS[severity], "%s", sentence, extra=fields)
         event = Event(
@@ -75,6 +83,17 @@ class EventLog:
         )
         self._store(event)
         self._events.put(event)
+
+    def _has_room(self, host: str) -> bool:
+        now = self._clock.monotonic()
+        since, told = self._told.get(host, (now, 0))
+        if now - since >= _MINUTE:
+            if told > _IN_A_MINUTE:
+                left_out = told - _IN_A_MINUTE
+                self.record("host", f"{left_out} more events of {host} were left out", host=host)
+            since, told = now, 0
+        self._told[host] = (since, told + 1)
+        return told < _IN_A_MINUTE
 
     def page(self, query: EventQuery) -> EventPage:
         """What is there of what was asked for, at most :data:`shelf.PAGE` events."""

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a host's words MASTER takes for possible. Pure.
+
+A host is trusted about what it runs; nobody else can tell. Whoever holds one host must not hold the
+fleet by that: it speaks for its own shards only, in numbers that MASTER can write down and read
+again, and of no plan that MASTER cannot have made.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from discluster.documents import fits
+from discluster.messages import (
+    Checkpoint,
+    ClearanceCase,
+    ClusterView,
+    ControlToMaster,
+    HostReport,
+    PermitRequest,
+    PermitUsed,
+    PlanRefused,
+)
+from discluster.plan import MAXIMUM_SHARDS, FleetPlan, HostName
+
+# One plan a millisecond for thirty years.
+MAXIMUM_GENERATION: Final = 10**12
+# Plans that MASTER can have made since a backup of its files: one a second for eleven days.
+LONGEST_JUMP: Final = 10**6
+_MOST_CLUSTER: Final = 999_999
+_MOST_RUNS: Final = 10**9
+_MOST_WORDS: Final = 2000
+_MOST_WITNESSES: Final = 64
+_MOST_GUILDS: Final = 10**9
+# Of one cluster: cores, bytes, events a second.
+_MOST_LOAD: Final = (10_000.0, 2**50, 1e9)
+
+
+def objection(
+    host: str,
+    report: HostReport,
+    fleet: FleetPlan | None,
+    told_so_far: Callable[[], Mapping[str, HostReport]],
+) -> str | None:
+    """Why ``report`` cannot be, in words. ``told_so_far``: the newest that was taken of each host
+    since MASTER's start.
+    """
+    for complaint in _faults(report):
+        return f"its report makes no sense: {complaint}"
+    if fleet is None or report.plan_generation <= fleet.generation:
+        return None
+    told = f"it says that it follows plan {report.plan_generation}, MASTER is at {fleet.generation}"
+    if report.plan_generation - fleet.generation > LONGEST_JUMP:
+        return f"{told}: if MASTER's files are that old, restore newer ones"
+    # MASTER's files may be older than the hosts: then it is told so when they come, not later.
+    reports = told_so_far()
+    newest = max((r.plan_generation for r in reports.values()), default=0)
+    if host in reports and report.plan_generation > newest:
+        return f"{told}, and it had an older one"
+    others = {grant.host for grant in fleet.granted.values()} - {host}
+    if others and others <= reports.keys() and newest <= fleet.generation:
+        return f"{told}, and so is every other host"
+    return None
+
+
+def _faults(report: HostReport) -> Iterator[str]:
+    if not 0 <= report.plan_generation <= MAXIMUM_GENERATION:
+        yield "no plan has such a generation"
+    if not 0 <= report.shard_count <= MAXIMUM_SHARDS:
+        yield "no fleet has so many shards"
+    shards = {*report.holding, *report.released, *report.entered}
+    shards.update(view.shard for cluster in report.clusters for view in cluster.shards)
+    if shards and not 0 <= min(shards) <= max(shards) < MAXIMUM_SHARDS:
+        yield "no fleet has such shards"
+    if not all(0 <= entered <= MAXIMUM_GENERATION for entered in report.entered.values()):
+        yield "no plan has such a generation"
+    numbers = tuple(cluster.cluster for cluster in report.clusters)
+    if not all(0 <= number <= _MOST_CLUSTER for number in numbers):
+        yield "no cluster has such a number"
+    if len(report.panel) > _MOST_WITNESSES or not all(fits(n, HostName) for n in report.panel):
+        yield "no host has such a name"
+    if len(set(numbers)) < len(numbers):
+        yield "it has a cluster twice"
+    for cluster in report.clusters:
+        if not _is_possible(cluster):
+            yield f"cluster {cluster.cluster} cannot be as it says"
+
+
+def _is_possible(cluster: ClusterView) -> bool:
+    loads = zip((cluster.cpu, cluster.memory, cluster.event_rate), _MOST_LOAD, strict=True)
+    guilds = (shard.guilds for shard in cluster.shards)
+    return (
+        0 <= cluster.run <= _MOST_RUNS
+        and 0 <= cluster.restarts <= _MOST_RUNS
+        and 0 <= cluster.generation <= MAXIMUM_GENERATION
+        and all(load is None or (math.isfinite(load) and 0 <= load <= most) for load, most in loads)
+        and all(number is None or 0 <= number <= _MOST_GUILDS for number in guilds)
+    )
+
+
+def heeded(
+    host: str, message: ControlToMaster, fleet: FleetPlan | None, report: HostReport | None
+) -> ControlToMaster | None:
+    """What of ``message`` concerns ``host``'s own shards; None: nothing. ``report``: its newest."""
+    if report is None or (fleet is not None and report.plan_generation > fleet.generation):
+        fleet = None  # MASTER's files are older than the host: it does not know whose what is.
+    if isinstance(message, (PermitRequest, PermitUsed, ClearanceCase)):
+        return message if speaks_for(host, message.shard, fleet) else None
+    if isinstance(message, Checkpoint):
+        return msgspec.structs.replace(
+            message,
+            sessions={s: v for s, v in message.sessions.items() if speaks_for(host, s, fleet)},
+            ended=tuple(s for s in message.ended if speaks_for(host, s, fleet)),
+        )
+    if isinstance(message, PlanRefused):
+        return msgspec.structs.replace(message, errors=message.errors[:_MOST_WORDS])
+    return message
+
+
+def speaks_for(host: str, shard: int, fleet: FleetPlan | None) -> bool:
+    """Whether ``shard`` is ``host``'s, also while it gives it up, or nobody's that MASTER knows."""
+    if not 0 <= shard < (MAXIMUM_SHARDS if fleet is None else fleet.shard_count):
+        return False
+    grant = fleet.granted.get(shard) if fleet is not None else None
+    return grant is None or grant.host == host
