@@ -6,6 +6,7 @@ clusters depends on this connection.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -32,10 +33,14 @@ from discluster.messages import (
     encode,
     master_to_control,
 )
+from discluster.pace import Pace
 
 log = logging.getLogger(__name__)
 
-_MAX_MESSAGE: Final = 64 * 1024 * 1024
+# The plan of a host with every shard there can be, each with a session that came along.
+_MAX_MESSAGE: Final = 32 * 1024 * 1024
+# Twice the shards there can be: what waits for a MASTER that does not read is no use to it.
+_MOST_WAITING: Final = 131_072
 _CLOSE_TIMEOUT: Final = 2.0
 
 
@@ -97,6 +102,7 @@ class MasterLink:
         self._connect_timeout = connect_timeout
         self._longest_pause = longest_pause
         self._queue: asyncio.Queue[Message] | None = None
+        self._stuck = asyncio.Event()
         self._parting: asyncio.Future[bool] | None = None
         self._last_heard = self._answered_at = 0.0
         self._time: MasterTime | None = None
@@ -110,8 +116,12 @@ class MasterLink:
 
     def send(self, message: Message) -> None:
         """Queues ``message``; dropped while there is no connection: a snapshot follows anyway."""
-        if self._queue is not None:
+        if self._queue is None:
+            return
+        try:
             self._queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self._stuck.set()
 
     async def say_goodbye(self, patience: float) -> bool:
         """Tells MASTER that CONTROL stops in an orderly way; True if MASTER acknowledged it within
@@ -162,8 +172,13 @@ class MasterLink:
                         max_msg_size=_MAX_MESSAGE,
                         timeout=close_timeout,
                     )
-                async with socket:
+                try:
                     await self._converse(socket)
+                finally:
+                    # aiohttp's own limit begins anew with each message that still comes.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(2 * _CLOSE_TIMEOUT):
+                            await socket.close()
         except aiohttp.WSServerHandshakeError as error:
             raise RefusedError(
                 f"{self._url} refused the connection: HTTP {error.status} {error.message}",
@@ -186,7 +201,8 @@ class MasterLink:
             raise RefusedError(f"MASTER refused this machine: {welcome.reason}", code=welcome.code)
         if not isinstance(welcome, Welcome):
             raise ProtocolError("MASTER did not greet")
-        self._queue = asyncio.Queue()
+        self._queue = asyncio.Queue(_MOST_WAITING)
+        self._stuck.clear()
         self._last_heard = self._answered_at = now = self._clock.monotonic()
         self._time = MasterTime(asked=asked, told=welcome.now, heard=now)
         self._pings.clear()
@@ -200,6 +216,7 @@ class MasterLink:
                 helpers = [
                     tasks.create_task(self._write(socket, self._queue)),
                     tasks.create_task(self._ping(socket, welcome)),
+                    tasks.create_task(self._break_off_when_stuck()),
                 ]
                 await self._read(socket)
                 for helper in helpers:
@@ -217,8 +234,9 @@ class MasterLink:
             self._parting.set_result(acknowledged)
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        pace = Pace()
         while (message := await self._receive(socket)) is not None:
-            self._last_heard = self._clock.monotonic()
+            self._last_heard = began = self._clock.monotonic()
             self._contact.heard()
             if isinstance(message, Ping):
                 self.send(Pong(number=message.number))
@@ -230,6 +248,9 @@ class MasterLink:
                 raise RefusedError(f"MASTER ended the connection: {message.reason}")
             elif not isinstance(message, Welcome):
                 self._on_message(message)
+            now = self._clock.monotonic()
+            if pause := pace.spent(now - began, now):
+                await self._clock.sleep(pause)
 
     def _answered(self, pong: Pong) -> None:
         if (ping := self._pings.pop(pong.number, None)) is None:
@@ -259,6 +280,10 @@ class MasterLink:
     ) -> None:
         while True:
             await socket.send_bytes(encode(await queue.get()))
+
+    async def _break_off_when_stuck(self) -> None:
+        await self._stuck.wait()
+        raise UnavailableError("MASTER does not read what it is told")
 
     async def _ping(self, socket: aiohttp.ClientWebSocketResponse, welcome: Welcome) -> None:
         number = 0

@@ -11,8 +11,8 @@ from discluster.console import FleetStatus, PlanDiff
 from discluster.master.adoption import caught_up, is_behind
 from discluster.master.desk import DiscordDesk
 from discluster.master.expectation import Expectation, nothing_to_wait_for
-from discluster.master.hosts.book import HostBook, HostConnection
-from discluster.master.hosts.plausible import heeded, objection
+from discluster.master.hosts.book import PARTINGS, HostBook, HostConnection
+from discluster.master.hosts.plausible import denial, heeded, objection
 from discluster.master.hosts.pushing import Pusher
 from discluster.master.hosts.standing import FleetStanding
 from discluster.master.hosts.watch import Watch
@@ -45,12 +45,6 @@ from discluster.messages import (
 )
 from discluster.notify import Notifier
 from discluster.plan import FleetPlan
-
-_PARTINGS = {
-    "unattended": "said goodbye; its clusters run on",
-    "down": "said goodbye; it goes down",
-    "silent": "is out of touch",
-}
 
 
 class MasterDaemon:
@@ -168,6 +162,8 @@ class MasterDaemon:
     def host_said(self, connection: HostConnection, said: ControlToMaster) -> None:
         host = connection.host
         message = heeded(host, said, self._fleet, self._book.report(host))
+        if message is None and (answer := denial(said)) is not None:
+            connection.send(answer)
         if isinstance(message, HostReport):
             self._permits.reported(message)
             if not self._book.reported(connection, message):
@@ -192,7 +188,7 @@ class MasterDaemon:
         if self._book.disconnect(connection):
             self._permits.host_gone(connection.host)
             self._standing.host_gone(connection.host)
-            words = f"{connection.host} {_PARTINGS[self._book.state(connection.host)]}"
+            words = f"{connection.host} {PARTINGS[self._book.state(connection.host)]}"
             if not self._stops:
                 self._events.record("host", words, host=connection.host, rarely=True)
         self._wake.set()

@@ -100,7 +100,8 @@ class HonestHost:
                 self.permits += 1
                 await self._say(PermitReturned(shard=message.shard))
             elif isinstance(message, PermitDenied):
-                raise AssertionError(f"no permit: {message.reason}")
+                # It moved away just now.
+                self._wanted.pop(message.shard)
         self.ended = True
 
     async def look(self) -> None:

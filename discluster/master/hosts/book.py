@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from discluster.clock import Clock
 from discluster.master.hosts.lost import HostSight
@@ -13,6 +14,13 @@ from discluster.master.hosts.witnesses import witness_address
 from discluster.master.status import HostView
 from discluster.messages import GoodbyeSeen, Halt, HostReport, Message, ShardState
 from discluster.plan import FleetPlan, HostPlan
+
+# By the state of a host that is not connected any more.
+PARTINGS: Final = {
+    "unattended": "said goodbye; its clusters run on",
+    "down": "said goodbye; it goes down",
+    "silent": "is out of touch",
+}
 
 
 class HostConnection:

@@ -19,6 +19,7 @@ from discluster.messages import (
     ClusterView,
     ControlToMaster,
     HostReport,
+    PermitDenied,
     PermitRequest,
     PermitUsed,
     PlanRefused,
@@ -32,6 +33,7 @@ LONGEST_JUMP: Final = 10**6
 _MOST_CLUSTER: Final = 999_999
 _MOST_RUNS: Final = 10**9
 _MOST_WORDS: Final = 2000
+_ASK_AGAIN: Final = 15.0
 _MOST_WITNESSES: Final = 64
 _MOST_GUILDS: Final = 10**9
 # Of one cluster: cores, bytes, events a second.
@@ -117,6 +119,15 @@ def heeded(
     if isinstance(message, PlanRefused):
         return msgspec.structs.replace(message, errors=message.errors[:_MOST_WORDS])
     return message
+
+
+def denial(message: ControlToMaster) -> PermitDenied | None:
+    """The answer to what is not heeded: the host may have asked before it saw its newest plan."""
+    if not isinstance(message, PermitRequest):
+        return None
+    return PermitDenied(
+        shard=message.shard, reason="the shard is another host's", retry_after=_ASK_AGAIN
+    )
 
 
 def speaks_for(host: str, shard: int, fleet: FleetPlan | None) -> bool:

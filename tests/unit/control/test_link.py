@@ -512,3 +512,69 @@ async def test_hello_that_must_not_be_sent_is_not(master: SmallMaster, identity:
         await control.says("lease.json: cannot be written")
         await wait_for(lambda: heard, 5)
     assert set(heard) == {None}
+
+
+# --- a MASTER that is broken, or is none ----------------------------------------------------------
+
+
+async def test_master_that_asks_without_end_and_reads_nothing_is_left(
+    master: SmallMaster, identity: Identity
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(msgspec.structs.replace(WELCOME, lease=1.0, ping_interval=0.2))
+        while True:
+            await conversation.say(Ping(number=1))
+            await asyncio.sleep(0)
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running():
+        await wait_for(lambda: master.connections >= 2, 10)
+
+
+async def test_what_waits_for_a_master_that_does_not_read_is_bounded(
+    master: SmallMaster, identity: Identity
+) -> None:
+    reads = asyncio.Event()
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        await conversation.say(WELCOME)
+        await reads.wait()
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("connected")
+        for _ in range(200_000):
+            control.link.send(PermitReturned(shard=1))
+        await control.says("MASTER does not read what it is told")
+        reads.set()
+
+
+@pytest.mark.parametrize("endless", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 101 X\r\nX: ", b""])
+async def test_peer_that_sends_without_end_or_nothing_is_left_in_time(
+    identity: Identity, tmp_path: Path, endless: bytes
+) -> None:
+    """It has MASTER's certificate: that it has another one TLS finds out."""
+    context = SmallMaster(tmp_path / "master").authority.server_context(["127.0.0.1"], now=NOW)
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            writer.write(endless)
+            while endless:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+            await reader.read()
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Control(lambda: url, identity, connect_timeout=0.5).running():
+            await wait_for(lambda: connections >= 2, 10)
