@@ -215,6 +215,8 @@ class ControlLink:
             for outcome in await asyncio.gather(*parts, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     self._tell(host, f"the connection of {host} ends: {outcome}")
+                    if isinstance(outcome, ProtocolError):
+                        farewell.append(Rejected(code=outcome.code, reason=outcome.message))
             self._controls.host_gone(connection)
         if farewell:
             with contextlib.suppress(OSError, TimeoutError):

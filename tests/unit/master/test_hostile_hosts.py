@@ -19,9 +19,11 @@ from discluster.messages import (
     Ping,
     PlanPush,
     Pong,
+    Rejected,
     Welcome,
     encode,
 )
+from discluster.plan import host_plan_from_yaml
 from tests.unit.master.fleets import report
 from tests.unit.master.test_link_and_api import (  # noqa: F401
     PATIENCE,
@@ -165,6 +167,33 @@ async def test_two_connections_of_one_host_replace_each_other_and_nobody_else_no
     assert last is not None
     assert isinstance(await last.hear_until(Ping), Ping)
     assert state(fleet, "alpha") == "connected"
+    assert isinstance(await beta.hear_until(Ping), Ping)
+
+
+async def test_host_that_claims_all_shards_under_a_plan_of_its_own_gets_none(
+    fleet: Fleet,  # noqa: F811
+) -> None:
+    """Whoever follows the newest plan is believed, when MASTER's files are older."""
+    alpha, beta = await fleet.join("alpha"), await fleet.join("beta")
+    for machine in (alpha, beta):
+        push: PlanPush = await machine.hear_until(PlanPush)
+        plan = host_plan_from_yaml(push.text, file="p")
+        await machine.say(report(plan.generation, plan.shards()))
+    before = fleet.run.master.fleet
+    assert before is not None
+    await alpha.say(report(before.generation + 1, range(before.shard_count)))
+    told: Rejected = await alpha.hear_until(Rejected)
+    assert "it says that it follows plan" in told.reason
+    again = await fleet.dial("alpha")
+    claim = report(before.generation + 1, range(before.shard_count))
+    await again.say(Hello(protocol=PROTOCOL, version="1", report=claim))
+    assert (await again.hear_until(Rejected)).code == "protocol"
+    after = fleet.run.master.fleet
+    assert after is not None
+    assert after.recovery is None
+    assert {s: g.host for s, g in after.granted.items()} == {
+        s: g.host for s, g in before.granted.items()
+    }
     assert isinstance(await beta.hear_until(Ping), Ping)
 
 
