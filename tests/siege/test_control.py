@@ -26,7 +26,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
-MOST = 60.0  # MB; see ARCHITECTURE.md.
+MOST = 60.0  # MB; see docs/limits.md.
 PATIENCE = 5.0
 
 

@@ -19,8 +19,8 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
-# MB; see ARCHITECTURE.md.
-MOST_FOR_STRANGERS = 120.0
+# MB; see docs/limits.md.
+MOST_FOR_STRANGERS = 200.0
 MOST_FOR_A_HOST = 60.0
 
 
