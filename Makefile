@@ -10,12 +10,13 @@ PYTEST := $(RUN) -m pytest
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
-	@echo 'make test        everything: lint, types, unit, faults, clients, scenario, lab'
+	@echo 'make test        everything: lint, types, unit, faults, clients, scenario, siege, lab'
 	@echo 'make lint        style, types, import directions'
 	@echo 'make unit        unit tests'
 	@echo 'make faults      the fault matrix: real shards against a simulated Discord that misbehaves'
 	@echo 'make clients     discord.py, discord.js and others against the simulator'
 	@echo 'make scenario    scenarios with real processes on loopback'
+	@echo 'make siege       MASTER and CONTROL with thousands of hostile connections'
 	@echo 'make chaos       docs/chaos.md: kills everything under load, counts every event (20 minutes)'
 	@echo 'make lab-tests   the lab: Debian 13 machines in namespaces (root)'
 	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
@@ -46,6 +47,7 @@ test: $(VENV)/.dev
 	$(RUN) tests/clients/install --if-possible
 	$(PYTEST) tests/clients
 	$(PYTEST) tests/scenario
+	$(PYTEST) tests/siege
 	$(PYTEST) tests/chaos
 	$(PYTEST) tests/lab
 
@@ -56,7 +58,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/lint-imports --no-cache
 	PYTHONPATH=. $(RUN) packaging/etc.py --check etc
 
-unit faults scenario: $(VENV)/.dev
+unit faults scenario siege: $(VENV)/.dev
 	$(PYTEST) tests/$@
 
 clients: $(VENV)/.dev

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from discluster import __version__, logs
@@ -40,6 +41,7 @@ from discluster.master.records.history import History
 from discluster.master.settings import MasterSettings
 from discluster.master.store import MasterStore
 from discluster.notify import SystemdNotifier
+from discluster.reception import Reception
 from discluster.secret import read_token
 from discluster.service import no_core_dumps, report_error, run_service
 from discluster.settings import load
@@ -82,13 +84,7 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
     authority = Authority(settings.own_state / "ca", now=now)
     tokens = TokenDesk(settings.own_state / "tokens.json")
     door = for_machines(lambda told: events.record("master", told, severity="warning"))
-    link = ControlLink(
-        daemon,
-        ping_interval=settings.ping_interval,
-        lease=settings.lease,
-        clock=clock,
-        settle=door.settle,
-    )
+    link = _link(daemon, settings, clock, door)
     names = certificate_names(settings)
     machines = MachineApi(
         authority=authority,
@@ -118,13 +114,25 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
     context = authority.server_context(names, now=now)
     async with AsyncExitStack() as stack:
         over_tls = machines.application()
-        operators.attach(over_tls, known=lambda request, name: known_operator(door, request, name))
+        operators.attach(over_tls, known=partial(known_operator, door))
         await serve_machines(stack, door, over_tls, settings, lambda: context)
         await serve_operators(stack, for_operators(), operators.application(), settings)
         # Before the interfaces end: whoever waits for events is answered then.
         stack.callback(events.close)
         stack.callback(audit.close)
         await daemon.run(stop)
+
+
+def _link(
+    daemon: MasterDaemon, settings: MasterSettings, clock: SystemClock, door: Reception
+) -> ControlLink:
+    return ControlLink(
+        daemon,
+        ping_interval=settings.ping_interval,
+        lease=settings.lease,
+        clock=clock,
+        settle=door.settle,
+    )
 
 
 def _daemon(
