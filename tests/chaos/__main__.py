@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = build_parser().parse_args(arguments)
     raw = REPOSITORY / "build" / "chaos"
+    # Started in the background by a shell we ignore SIGINT, and so would all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         results = read(options.report) if options.report else asyncio.run(_measured(options))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -115,7 +115,15 @@ class Peer:
             assert self.library.manager is not None
             self.units[self.library.manager[0]].tell(f"respawn {first}")
         else:
-            os.kill(self.workers()[first], signal.SIGINT)
+            await self._interrupt(self.workers()[first])
+
+    async def _interrupt(self, pid: int) -> None:
+        """Raises RuntimeError if it does not mind: no row may tell of a restart that was none."""
+        os.kill(pid, signal.SIGINT)
+        try:
+            await wait_for(lambda: pid not in self.workers().values(), BACK, what="it ends")
+        except TimeoutError:
+            raise RuntimeError(f"process {pid} of {self.title} ignores SIGINT") from None
 
     def kill_manager(self) -> None:
         """SIGKILL."""
