@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from discluster.bounds import ClusterId, Count, Seconds, ShardId
 from discluster.messages import ClusterView, Message, Rejected
 
 
@@ -121,7 +122,7 @@ class ResumeRequest(Message, frozen=True, kw_only=True):
     lets the reserve be spent until the next reset.
     """
 
-    shards: tuple[int, ...] | None = None
+    shards: tuple[ShardId, ...] | None = None
     reserve: bool = False
 
 
@@ -138,8 +139,8 @@ class RollingRequest(Message, frozen=True, kw_only=True):
     """
 
     hosts: tuple[str, ...] = ()
-    at_a_time: int = 2
-    timeout: float = 120.0
+    at_a_time: Count = 2
+    timeout: Seconds = 120.0
     force: bool = False
     dry_run: bool = False
 
@@ -150,8 +151,8 @@ class RollingChange(Message, frozen=True, kw_only=True):
     """
 
     action: Literal["pause", "continue", "abort"]
-    at_a_time: int | None = None
-    timeout: float | None = None
+    at_a_time: Count | None = None
+    timeout: Seconds | None = None
 
 
 class RolloutCluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,13 +184,13 @@ class RolloutStatus(Message, frozen=True, kw_only=True):
 class RestartRequest(Message, frozen=True, kw_only=True):
     """Restart these clusters now. Answered by :class:`RestartAnswer`."""
 
-    clusters: tuple[int, ...]
+    clusters: tuple[ClusterId, ...]
 
 
 class RestartAnswer(Message, frozen=True, kw_only=True):
     """Cluster -> the run that it is started with (see :class:`discluster.messages.ClusterView`)."""
 
-    runs: dict[int, int]
+    runs: dict[ClusterId, Count]
 
 
 class RestartProgress(Message, frozen=True, kw_only=True):
@@ -265,7 +266,7 @@ class TokenRequest(Message, frozen=True, kw_only=True):
     """Asks for a join token. ``host``: bound to this name; ``ttl``: seconds."""
 
     host: str | None = None
-    ttl: float = 3600.0
+    ttl: Seconds = 3600.0
 
 
 class JoinToken(Message, frozen=True, kw_only=True):
@@ -319,11 +320,11 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
     so many seconds, until there is an event after ``after``.
     """
 
-    after: int = 0
-    last: int | None = None
+    after: Count = 0
+    last: Count | None = None
     host: str | None = None
-    since: float = 0.0
-    wait: float = 0.0
+    since: Seconds = 0.0
+    wait: Seconds = 0.0
 
 
 class EventPage(Message, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ anchors and aliases (they can explode), tags, several documents, and YAML 1.1 su
 and text are told apart.
 """
 
-import difflib
 import functools
 import math
 import re
@@ -20,9 +19,14 @@ import msgspec
 import yaml
 
 from discluster.errors import DocumentError, Problem
+from discluster.rules import Rule as Rule
+from discluster.rules import below, quoted, unique, unknown
 
 MAXIMUM_SIZE: Final = 16 * 1024 * 1024
 MAXIMUM_DEPTH: Final = 16
+# Of values; the plan of the largest fleet has some 700,000, each of which costs memory and time.
+MAXIMUM_NODES: Final = 1_000_000
+MAXIMUM_PROBLEMS: Final = 100
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -55,29 +59,8 @@ class Node(msgspec.Struct, frozen=True):
         if self.value is None:
             return "nothing"
         if isinstance(self.value, str):
-            shown = self.value if len(self.value) <= 60 else self.value[:60] + "…"
-            return f"the text {shown!r}"
+            return f"the text {quoted(self.value)}"
         return f"{self.value!r}".lower()
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What a value must satisfy beyond its type; put it into ``Annotated[...]``."""
-
-    minimum: float | None = None
-    maximum: float | None = None
-    pattern: str | None = None
-    pattern_says: str | None = None
-
-    def check(self, value: object) -> str | None:
-        """The complaint about ``value``, or None."""
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if self.minimum is not None and value < self.minimum:
-                return f"must be at least {_number(self.minimum)}, not {_number(value)}"
-            if self.maximum is not None and value > self.maximum:
-                return f"must be at most {_number(self.maximum)}, not {_number(value)}"
-        if self.pattern and isinstance(value, str) and not re.fullmatch(self.pattern, value):
-            return f"must be {self.pattern_says or 'of the form ' + self.pattern}, not {value!r}"
-        return None
 
 
 def parse(text: str, *, file: str) -> Node:
@@ -88,6 +71,11 @@ def parse(text: str, *, file: str) -> Node:
     """
     if len(text) > MAXIMUM_SIZE:
         raise DocumentError([Problem(file, 0, "", f"larger than {MAXIMUM_SIZE} characters")])
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # what a command line makes of bytes that are not UTF-8
+        line = text.count("\n", 0, error.start) + 1
+        raise DocumentError([Problem(file, line, "", "holds what is not Unicode text")]) from None
     composer = _Composer(file)
     try:
         return composer.compose(yaml.parse(text, Loader=_Loader))
@@ -163,6 +151,7 @@ class _Composer:
     def __init__(self, file: str) -> None:
         self._file = file
         self._problems: list[Problem] = []
+        self._nodes = 0
 
     def compose(self, events: Iterator[Any]) -> Node:
         root = Node(None, 1)
@@ -185,6 +174,9 @@ class _Composer:
     def _node(self, event: Any, events: Iterator[Any], path: str, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent) or event.anchor:
             self._refuse(event, "anchors and aliases (& and *) are not allowed; write it out")
+        self._nodes += 1
+        if self._nodes > MAXIMUM_NODES:
+            self._refuse(event, f"more than {MAXIMUM_NODES:,} values")
         if depth > MAXIMUM_DEPTH:
             self._refuse(event, f"nested deeper than {MAXIMUM_DEPTH} levels")
         line = _line(event)
@@ -195,8 +187,7 @@ class _Composer:
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Node] = []
             while not isinstance(event := next(events), yaml.SequenceEndEvent):
-                below = _below(path, len(items))
-                items.append(self._node(event, events, below, depth + 1))
+                items.append(self._node(event, events, below(path, len(items)), depth + 1))
             return Node(items, line)
         return Node(self._mapping(events, path, depth), line)
 
@@ -208,11 +199,11 @@ class _Composer:
             if event.anchor or event.tag:
                 self._refuse(event, "anchors and tags (& and !) are not allowed on a key")
             line, key = _line(event), event.value
-            below = _below(path, key)
-            value = self._node(next(events), events, below, depth + 1)
+            here = below(path, key)
+            value = self._node(next(events), events, here, depth + 1)
             if key in entries:
                 said = f"duplicate key (first on line {entries[key][0]}); keep one of the two"
-                self._problems.append(Problem(self._file, line, below, said))
+                _add(self._problems, Problem(self._file, line, here, said))
             entries[key] = (line, value)
         return entries
 
@@ -242,7 +233,7 @@ class _Reader:
         return self._declarations[shape]
 
     def complain(self, line: int, path: str, message: str) -> None:
-        self.problems.append(Problem(self._file, line, path, message))
+        _add(self.problems, Problem(self._file, line, path, message))
 
     def read(self, node: Node, shape: Any, path: str) -> Any:
         if get_origin(shape) is typing.Annotated:
@@ -295,7 +286,7 @@ class _Reader:
             if not attempt.problems:
                 return value
             complaints.append(attempt.problems[0])
-        self.complain(node.line, path, " or ".join(_unique(c.message for c in complaints)))
+        self.complain(node.line, path, " or ".join(unique(c.message for c in complaints)))
         return None
 
     def _literal(self, node: Node, choices: tuple[Any, ...], path: str) -> Any:
@@ -311,7 +302,7 @@ class _Reader:
             self.complain(node.line, path, f"must be a list, not {node.describe()}")
             return container()
         return container(
-            self.read(child, item, _below(path, index)) for index, child in enumerate(node.value)
+            self.read(child, item, below(path, index)) for index, child in enumerate(node.value)
         )
 
     def _dict(self, node: Node, key_shape: Any, item: Any, path: str) -> Any:
@@ -320,13 +311,11 @@ class _Reader:
             return {}
         result = {}
         for text, (line, child) in node.value.items():
-            below = _below(path, text)
-            key = self._key(text, key_shape, line, below)
+            here = below(path, text)
+            key = self._key(text, key_shape, line, here)
             if key in result:
-                self.complain(
-                    line, below, f"duplicate key: {key} was written in another way before"
-                )
-            result[key] = self.read(child, item, below)
+                self.complain(line, here, f"duplicate key: {key} was written in another way before")
+            result[key] = self.read(child, item, here)
         return result
 
     def _key(self, text: str, shape: Any, line: int, path: str) -> Any:
@@ -336,7 +325,7 @@ class _Reader:
         key: Any = text
         if shape is int:
             if not _INT.fullmatch(text) or len(text) > 20:
-                self.complain(line, path, f"the key must be a whole number, not {text!r}")
+                self.complain(line, path, f"the key must be a whole number, not {quoted(text)}")
                 return text
             key = int(text)
         for rule in rules:
@@ -352,12 +341,12 @@ class _Reader:
         before = len(self.problems)
         values = {}
         for text, (line, child) in node.value.items():
-            below = _below(path, text)
+            here = below(path, text)
             if text not in fields:
-                self.complain(line, below, _unknown(text, list(fields)))
+                self.complain(line, here, unknown(text, list(fields)))
                 continue
             field = fields[text]
-            values[field.name] = self.read(child, hints[field.name], below)
+            values[field.name] = self.read(child, hints[field.name], here)
         for name, field in fields.items():
             if field.required and name not in node.value:
                 self.complain(node.line, path, f"the key {name!r} is missing")
@@ -370,30 +359,13 @@ class _Reader:
             return None
 
 
-def _number(value: float) -> str:
-    """As a person writes it: 1000000, not 1e+06."""
-    return str(int(value)) if value == int(value) else str(value)
-
-
-def _below(path: str, step: str | int) -> str:
-    """The path of a mapping's key, or of a list's item, as messages write it."""
-    if isinstance(step, int):
-        return f"{path}[{step}]"
-    return f"{path}.{step}" if path else step
+def _add(problems: list[Problem], problem: Problem) -> None:
+    """Raises DocumentError with the first of them when there are more than a person reads."""
+    problems.append(problem)
+    if len(problems) > MAXIMUM_PROBLEMS:
+        said = f"more is wrong; the first {MAXIMUM_PROBLEMS} faults are listed"
+        raise DocumentError([*problems[:-1], Problem(problem.file, 0, "", said)])
 
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return (
-        f"unknown key; did you mean {close[0]!r}?"
-        if close
-        else (f"unknown key; known are {', '.join(sorted(known))}")
-    )
-
-
-def _unique(items: Iterator[str] | typing.Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))

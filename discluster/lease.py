@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Lease
@@ -103,9 +104,9 @@ def read_stored(path: Path, *, boot_id: str) -> StoredLease | None:
         return None
     try:
         stored = msgspec.json.decode(text, type=StoredLease)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise StateError(
-            f"{path}: not a lease: {error}",
+            f"{path}: not a lease: {reason_of(error)}",
             hint="CONTROL writes it anew as soon as it runs; it can be removed",
         ) from None
     return stored if stored.boot_id == boot_id else None

@@ -11,6 +11,8 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
+from discluster.bounds import Amount, ClusterId, Count, HostName, Seconds, ShardCount, ShardId
+from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import ProtocolError
 from discluster.plan import IdentifySlots, Session
 
@@ -54,18 +56,18 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     words. ``fatal``: the close code after which Discord must not be asked again.
     """
 
-    shard: int
+    shard: ShardId
     state: ShardState
-    since: float = 0.0
-    latency: float | None = None
-    guilds: int | None = None
-    seq: int | None = None
-    event_age: float | None = None
-    events: int = 0
-    identifies: int = 0
-    resumes: int = 0
+    since: Seconds = 0.0
+    latency: Seconds | None = None
+    guilds: Count | None = None
+    seq: Count | None = None
+    event_age: Seconds | None = None
+    events: Count = 0
+    identifies: Count = 0
+    resumes: Count = 0
     problem: str | None = None
-    fatal: int | None = None
+    fatal: Count | None = None
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,21 +79,21 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     a second. None where that is not known.
     """
 
-    cluster: int
+    cluster: ClusterId
     unit: UnitState
     detail: str = ""
-    pid: int | None = None
+    pid: Count | None = None
     connected: bool = False
-    generation: int = 0
-    run: int = 0
-    uptime: float | None = None
-    restarts: int = 0
+    generation: Count = 0
+    run: Count = 0
+    uptime: Seconds | None = None
+    restarts: Count = 0
     handler: str = ""
     shards: tuple[ShardView, ...] = ()
     problem: str | None = None
-    cpu: float | None = None
-    memory: int | None = None
-    event_rate: float | None = None
+    cpu: Amount | None = None
+    memory: Count | None = None
+    event_rate: Amount | None = None
 
 
 class HostReport(Message, frozen=True, kw_only=True):
@@ -108,11 +110,11 @@ class HostReport(Message, frozen=True, kw_only=True):
     run on when nobody can tell it whether MASTER lives (``when_isolated``).
     """
 
-    plan_generation: int
-    holding: tuple[int, ...] = ()
-    released: dict[int, Session] = {}
-    entered: dict[int, int] = {}
-    shard_count: int = 0
+    plan_generation: Count
+    holding: tuple[ShardId, ...] = ()
+    released: dict[ShardId, Session] = {}
+    entered: dict[ShardId, Count] = {}
+    shard_count: Count = 0
     clusters: tuple[ClusterView, ...] = ()
     problems: tuple[str, ...] = ()
     summary: str = ""
@@ -120,7 +122,7 @@ class HostReport(Message, frozen=True, kw_only=True):
     slots: IdentifySlots | None = None
     leaving: bool = False
     witness: str | None = None
-    panel: tuple[str, ...] = ()
+    panel: tuple[HostName, ...] = ()
     keeps: bool = False
 
 
@@ -138,14 +140,14 @@ class Hello(Message, frozen=True, kw_only=True):
 class PlanRefused(Message, frozen=True, kw_only=True):
     """The pushed plan does not validate; the last good one stays in force."""
 
-    generation: int
+    generation: Count
     errors: str
 
 
 class PermitRequest(Message, frozen=True, kw_only=True):
     """May ``shard`` identify? Answered by :class:`Permit` or :class:`PermitDenied`."""
 
-    shard: int
+    shard: ShardId
 
 
 class PermitUsed(Message, frozen=True, kw_only=True):
@@ -154,15 +156,15 @@ class PermitUsed(Message, frozen=True, kw_only=True):
     another way: by :class:`AllowanceReport`, or it was told before that it may be used.
     """
 
-    shard: int
-    at: float | None = None
+    shard: ShardId
+    at: Seconds | None = None
     alone: bool = False
 
 
 class PermitReturned(Message, frozen=True, kw_only=True):
     """``shard`` no longer wants, or did not use, its permit."""
 
-    shard: int
+    shard: ShardId
 
 
 class AllowanceReport(Message, frozen=True, kw_only=True):
@@ -171,11 +173,11 @@ class AllowanceReport(Message, frozen=True, kw_only=True):
     new allowance.
     """
 
-    serial: int
-    identifies: int = 0
-    resets_in: float = 0.0
-    daily: int = 0
-    spent: int = 0
+    serial: Count
+    identifies: Count = 0
+    resets_in: Seconds = 0.0
+    daily: Count = 0
+    spent: Count = 0
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
@@ -184,10 +186,10 @@ class Checkpoint(Message, frozen=True, kw_only=True):
     ``ended``: shards whose session ended in their last stay.
     """
 
-    shard_count: int
-    sessions: dict[int, Session] = {}
-    entered: dict[int, int] = {}
-    ended: tuple[int, ...] = ()
+    shard_count: Count
+    sessions: dict[ShardId, Session] = {}
+    entered: dict[ShardId, Count] = {}
+    ended: tuple[ShardId, ...] = ()
 
 
 class ClearanceCase(Message, frozen=True, kw_only=True):
@@ -195,7 +197,7 @@ class ClearanceCase(Message, frozen=True, kw_only=True):
     :mod:`discluster.clearance`). One that asks is answered by :class:`Clearance`, if at all.
     """
 
-    shard: int
+    shard: ShardId
     state: CaseState
 
 
@@ -214,17 +216,17 @@ class Welcome(Message, frozen=True, kw_only=True):
     monotonic clock, in which it tells how long permits may be used.
     """
 
-    now: float
+    now: Seconds
     protocol: int
     version: str
-    ping_interval: float
-    lease: float
+    ping_interval: Seconds
+    lease: Seconds
 
 
 class PlanPush(Message, frozen=True, kw_only=True):
     """The host's plan as YAML, with the SHA-256 of its text."""
 
-    generation: int
+    generation: Count
     sha256: str
     text: str
 
@@ -235,10 +237,10 @@ class Allowance(Message, frozen=True, kw_only=True):
     before; ``serial`` grows. Answered by :class:`AllowanceReport`.
     """
 
-    serial: int
-    identifies: int
-    resets_in: float
-    daily: int
+    serial: Count
+    identifies: Count
+    resets_in: Seconds
+    daily: Count
 
 
 class GoodbyeSeen(Message, frozen=True, kw_only=True):
@@ -248,7 +250,7 @@ class GoodbyeSeen(Message, frozen=True, kw_only=True):
 class Clearance(Message, frozen=True, kw_only=True):
     """``shard`` may authenticate again; None: all may that were closed with 4003."""
 
-    shard: int | None
+    shard: ShardId | None
 
 
 class Halt(Message, frozen=True, kw_only=True):
@@ -270,14 +272,14 @@ class Rejected(Message, frozen=True, kw_only=True):
 class Ping(Message, frozen=True, kw_only=True):
     """Are you there? Answered by :class:`Pong` with the same number."""
 
-    number: int
+    number: Count
 
 
 class Pong(Message, frozen=True, kw_only=True):
     """Answer to :class:`Ping`. ``now``: from MASTER, its monotonic clock."""
 
-    number: int
-    now: float | None = None
+    number: Count
+    now: Seconds | None = None
 
 
 class Permit(Message, frozen=True, kw_only=True):
@@ -285,17 +287,17 @@ class Permit(Message, frozen=True, kw_only=True):
     from CONTROL to its clusters of the machine. To be used as soon as it may be, or returned.
     """
 
-    shard: int
-    since: float
-    until: float
+    shard: ShardId
+    since: Seconds
+    until: Seconds
 
 
 class PermitDenied(Message, frozen=True, kw_only=True):
     """``shard`` must wait; ask again after ``retry_after`` seconds. ``reason`` in words."""
 
-    shard: int
+    shard: ShardId
     reason: str
-    retry_after: float
+    retry_after: Seconds
 
 
 # --- cluster <-> CONTROL -------------------------------------------------------------------------
@@ -308,15 +310,15 @@ class ClusterReport(Message, frozen=True, kw_only=True):
     own process has used since it began, and uses now.
     """
 
-    cluster: int
-    pid: int
-    generation: int
-    uptime: float
+    cluster: ClusterId
+    pid: Count
+    generation: Count
+    uptime: Seconds
     handler: str
     shards: tuple[ShardView, ...]
     problem: str | None = None
-    cpu_seconds: float | None = None
-    memory: int | None = None
+    cpu_seconds: Amount | None = None
+    memory: Count | None = None
 
 
 class Assignment(Message, frozen=True, kw_only=True):
@@ -328,13 +330,13 @@ class Assignment(Message, frozen=True, kw_only=True):
     for shards that left, until the next assignment.
     """
 
-    cluster: int
-    generation: int
-    shard_count: int
+    cluster: ClusterId
+    generation: Count
+    shard_count: ShardCount
     gateway_url: str
-    shards: tuple[int, ...]
-    entered: dict[int, int] = {}
-    handover: dict[int, Session] = {}
+    shards: tuple[ShardId, ...]
+    entered: dict[ShardId, Count] = {}
+    handover: dict[ShardId, Session] = {}
 
 
 class Lease(Message, frozen=True, kw_only=True):
@@ -344,7 +346,7 @@ class Lease(Message, frozen=True, kw_only=True):
     assignment that it is about.
     """
 
-    until: float | None
+    until: Seconds | None
     then: Literal["stop", "keep"] = "stop"
 
 
@@ -359,9 +361,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     assignment: Assignment
-    leaving: tuple[int, ...] = ()
-    left: tuple[int, ...] = ()
-    run: int = 0
+    leaving: tuple[ShardId, ...] = ()
+    left: tuple[ShardId, ...] = ()
+    run: Count = 0
 
 
 class StatusQuery(Message, frozen=True, kw_only=True):
@@ -383,8 +385,8 @@ class WitnessAnswer(Message, frozen=True, kw_only=True):
 
     host: str
     hears: bool | None
-    age: float | None
-    generation: int
+    age: Seconds | None
+    generation: Count
 
 
 ControlToMaster = (
@@ -439,8 +441,8 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | str, *, peer: str) ->
     """
     try:
         return decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise ProtocolError(
-            f"{peer} sent a message that does not fit the protocol: {error}",
+            f"{peer} sent a message that does not fit the protocol: {reason_of(error)}",
             hint="are both sides of the same version?",
         ) from None

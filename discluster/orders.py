@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from discluster.bounds import Count, Seconds
 from discluster.console import PlanDiff
 from discluster.messages import Message
 from discluster.settings import SettingChange
@@ -24,7 +25,7 @@ class Drain(Message, frozen=True, kw_only=True):
     """
 
     host: str
-    deadline: float | None = None
+    deadline: Seconds | None = None
     force: bool = False
     dry_run: bool = False
 
@@ -50,7 +51,7 @@ class ClusterSize(Message, frozen=True, kw_only=True):
     """Shards in one cluster of ``host``; None: as in the settings."""
 
     host: str
-    shards_per_cluster: int | None = None
+    shards_per_cluster: Count | None = None
     dry_run: bool = False
 
 
@@ -63,7 +64,7 @@ class Reload(Message, frozen=True, kw_only=True):
 class Rollback(Message, frozen=True, kw_only=True):
     """Put the shards where they were in ``generation``."""
 
-    generation: int
+    generation: Count
     dry_run: bool = False
 
 

@@ -12,33 +12,38 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from discluster import documents
+from discluster.bounds import MAXIMUM_SHARDS as MAXIMUM_SHARDS
+from discluster.bounds import ClusterId as ClusterId
+from discluster.bounds import Count, Number, ShardCount, Slots
+from discluster.bounds import HostName as HostName
+from discluster.bounds import ShardId as ShardId
 from discluster.documents import Rule
 from discluster.flowtext import flow, plain, section
 
-MAXIMUM_SHARDS: Final = 65_536
 MAXIMUM_SHARDS_PER_CLUSTER: Final = 256
-MAXIMUM_SEQ: Final = 2**63
+MAXIMUM_SEQ: Final = 2**63 - 1
 
-HostName = Annotated[
+GatewayUrl = Annotated[
     str,
     Rule(
-        pattern=r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
-        pattern_says="a host name in lower case (letters, digits, '-' and '.')",
+        longest=256,  # what a record of a session file has room for
+        pattern=r"wss?://[^\s/?#]+(/[^\s?#]*)?",
+        pattern_says="a ws:// or wss:// address",
     ),
-]
-ClusterId = Annotated[int, Rule(minimum=0, maximum=999_999)]
-ShardId = Annotated[int, Rule(minimum=0, maximum=MAXIMUM_SHARDS - 1)]
-GatewayUrl = Annotated[
-    str, Rule(pattern=r"wss?://[^\s/?#]+[^\s?#]*", pattern_says="a ws:// or wss:// address")
 ]
 
 Address = Annotated[
     str,
     Rule(
-        pattern=r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}",
+        longest=261,  # a host name, and the port
+        pattern=r"(\[[0-9a-fA-F:.]+\]|[\w.%-]+):[0-9]{1,5}",
         pattern_says="of the form ADDRESS:PORT, an IPv6 address in brackets",
     ),
 ]
+
+
+# What JSON can say again; is_sound() tells the rest.
+_WRITABLE: Final = msgspec.Meta(ge=-(2**63), le=2**63 - 1)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +51,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     session_id: Annotated[str, Rule(pattern=r"[!-~]{1,64}", pattern_says="1 to 64 printable ASCII")]
     resume_url: GatewayUrl
-    seq: Annotated[int, Rule(minimum=0, maximum=MAXIMUM_SEQ)]
-    guilds: Annotated[int, Rule(minimum=0, maximum=2**32 - 1)] = 0
+    seq: Annotated[int, Rule(minimum=0, maximum=MAXIMUM_SEQ), _WRITABLE]
+    guilds: Annotated[int, Rule(minimum=0, maximum=2**32 - 1), _WRITABLE] = 0
 
 
 def is_sound(session: Session) -> bool:
@@ -64,7 +69,7 @@ class ClusterPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """
 
     shards: tuple[ShardId, ...]
-    run: Annotated[int, Rule(minimum=0)] = 0
+    run: Count = 0
 
     def __post_init__(self) -> None:
         if not self.shards:
@@ -84,9 +89,9 @@ class IdentifySlots(msgspec.Struct, frozen=True, kw_only=True):
     windows to others.
     """
 
-    max_concurrency: Annotated[int, Rule(minimum=1)] = 1
-    slot: Annotated[int, Rule(minimum=0)] | None = None
-    slots: Annotated[int, Rule(minimum=1)] = 1
+    max_concurrency: Slots = 1
+    slot: Count | None = None
+    slots: Slots = 1
     after: Annotated[float, Rule(minimum=0, maximum=86_400)] = 0.0
 
     def __post_init__(self) -> None:
@@ -98,9 +103,9 @@ class SlotClaim(msgspec.Struct, frozen=True, kw_only=True):
     :class:`IdentifySlots`; those of no ``slot`` are none.
     """
 
-    slot: Annotated[int, Rule(minimum=0)] | None = None
-    slots: Annotated[int, Rule(minimum=1)] = 1
-    since: Annotated[int, Rule(minimum=0)] = 0
+    slot: Count | None = None
+    slots: Slots = 1
+    since: Count = 0
 
     def __post_init__(self) -> None:
         _check_slot(self.slot, self.slots)
@@ -117,14 +122,14 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     that tell whether MASTER is there, and where they can be asked; this one may be among them.
     """
 
-    generation: Annotated[int, Rule(minimum=1)]
-    shard_count: Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS)]
+    generation: Number
+    shard_count: ShardCount
     host: HostName
     gateway_url: GatewayUrl
     clusters: dict[ClusterId, ClusterPlan] = {}
     identify: IdentifySlots = IdentifySlots()
     handover: dict[ShardId, Session] = {}
-    since: dict[ShardId, Annotated[int, Rule(minimum=1)]] = {}
+    since: dict[ShardId, Number] = {}
     witnesses: dict[HostName, Address] = {}
 
     def __post_init__(self) -> None:
@@ -140,7 +145,8 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
                     raise ValueError(f"shard {shard} is in clusters {owner[shard]} and {cluster}")
                 owner[shard] = cluster
         if strangers := sorted(set(self.handover) - set(owner)):
-            raise ValueError(f"handover of shards that no cluster here runs: {strangers}")
+            more = f" and {len(strangers) - 8} more" if len(strangers) > 8 else ""
+            raise ValueError(f"handover of shards that no cluster here runs: {strangers[:8]}{more}")
 
     def shards(self) -> Iterator[int]:
         """All shards of the host, by cluster."""
@@ -164,8 +170,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     host: HostName
-    since: Annotated[int, Rule(minimum=1)] = 1
-    withdrawn: int | None = None
+    since: Number = 1
+    withdrawn: Count | None = None
     cluster: ClusterId | None = None
 
 
@@ -184,8 +190,8 @@ class Restarted(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     took: float
-    identified: Annotated[int, Rule(minimum=0)] = 0
-    restarts: Annotated[int, Rule(minimum=0)] = 0
+    identified: Count = 0
+    restarts: Count = 0
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +202,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     state: Literal["running", "paused", "stopped", "done"]
     began: float
-    at_a_time: Annotated[int, Rule(minimum=1)]
+    at_a_time: Number
     timeout: Annotated[float, Rule(minimum=1, maximum=86_400)]
     waiting: tuple[ClusterId, ...] = ()
     underway: dict[ClusterId, Underway] = {}
@@ -210,7 +216,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     hosts' plans. ``hosts``: those that it knew then; only they can tell what they run.
     """
 
-    generation: Annotated[int, Rule(minimum=1)]
+    generation: Number
     hosts: tuple[HostName, ...]
 
 
@@ -249,10 +255,10 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     tell them whether MASTER lives.
     """
 
-    generation: Annotated[int, Rule(minimum=1)]
-    shard_count: Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS)]
+    generation: Number
+    shard_count: ShardCount
     gateway_url: GatewayUrl
-    max_concurrency: Annotated[int, Rule(minimum=1)] = 1
+    max_concurrency: Slots = 1
     pace_after: Annotated[float, Rule(minimum=0, maximum=86_400)] = 0.0
     reason: str = ""
     hosts: dict[HostName, HostEntry] = {}

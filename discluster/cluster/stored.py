@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import StateError
 from discluster.messages import Assignment, Held, Lease
 
@@ -43,7 +44,7 @@ class Stored:
             return msgspec.json.decode(self._assignment.read_bytes(), type=Held).assignment
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *DECODE_ERRORS) as error:
             self._complain(f"{self._assignment} cannot be used, waiting for CONTROL: {error}")
             return None
 

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from discluster.clock import DAY, Clock, SteadyWall, in_words
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DisclusterError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Allowance, AllowanceReport
@@ -99,7 +100,7 @@ class ShareFile:
         try:
             text = read_if_there(self._path)
             return msgspec.json.decode(text, type=Share) if text is not None else Share()
-        except (DisclusterError, msgspec.DecodeError) as error:
+        except (DisclusterError, *DECODE_ERRORS) as error:
             log.error(
                 "%s cannot be read, so this host identifies nothing without MASTER until MASTER has"
                 " told it anew: %s",

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from discluster.console import Failure, JoinAnswer, JoinRequest
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import (
     ConfigurationError,
     DisclusterError,
@@ -59,7 +60,7 @@ class Identity:
         text = read_if_there(path)
         try:
             return str(json.loads(text)["master"]) if text is not None else None
-        except (ValueError, KeyError, TypeError):
+        except (*DECODE_ERRORS, ValueError, KeyError, TypeError):
             raise StateError(
                 f"{path}: cannot be read: it does not name a MASTER",
                 hint="join again, or set 'master' in control.yaml",
@@ -216,7 +217,7 @@ async def _ask_to_join(master: str, ca: str, request: JoinRequest) -> JoinAnswer
             failure = msgspec.json.decode(body, type=Failure)
             raise RefusedError(failure.message, hint=failure.hint, code=failure.code)
         return msgspec.json.decode(body, type=JoinAnswer)
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         raise ProtocolError(f"{master} does not answer like a MASTER (HTTP {status})") from None
 
 

@@ -17,6 +17,7 @@ from discluster.clock import Clock
 from discluster.control import lease as rules
 from discluster.control.lease import Answer, Round, Tenure, WhenIsolated
 from discluster.control.waiting import Alarm
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DisclusterError, StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.lease import StoredLease, holds, read_stored, write_lease
@@ -292,7 +293,7 @@ class Leasing:
             text = read_if_there(self._length_file)
             if text is not None:
                 return msgspec.json.decode(text, type=_Length).lease
-        except (DisclusterError, msgspec.DecodeError) as error:
+        except (DisclusterError, *DECODE_ERRORS) as error:
             log.warning("%s cannot be used: %s", self._length_file, error)
         return rules.DEFAULT_LENGTH
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from discluster.bounds import LARGEST_AMOUNT
 from discluster.control.supervisor import UnitView
 from discluster.messages import ClusterReport
 
@@ -93,9 +94,9 @@ class _Cluster:
         own = self.report.memory if self.report is not None else None
         rate = self.events.rate(now)
         return ClusterLoad(
-            cpu=round(cpu, 3) if cpu is not None else None,
+            cpu=_told(cpu, 3),
             memory=self.unit_memory if self.unit_memory is not None else own,
-            event_rate=round(rate, 1) if rate is not None else None,
+            event_rate=_told(rate, 1),
         )
 
 
@@ -129,6 +130,11 @@ class Load:
     def of_all(self, now: float) -> dict[int, ClusterLoad]:
         """The same of every cluster of which anything is known."""
         return {cluster: known.load(now) for cluster, known in self._clusters.items()}
+
+
+def _told(rate: float | None, digits: int) -> float | None:
+    """A cluster may say what it likes of itself; a report with it must still be taken."""
+    return round(min(rate, LARGEST_AMOUNT), digits) if rate is not None else None
 
 
 def _more(count: int, before: int) -> int:

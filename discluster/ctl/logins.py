@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DisclusterError, StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.operators import RemoteRole
@@ -108,7 +109,7 @@ class Logins:
         text = read_if_there(path)
         try:
             return msgspec.json.decode(text or "", type=Login)
-        except msgspec.DecodeError as error:
+        except DECODE_ERRORS as error:
             raise StateError(
                 f"{path}: cannot be read: {error}", hint="log in again; it is written anew"
             ) from None

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from discluster.clock import Clock
+from discluster.decoding import DECODE_ERRORS
 from discluster.gateway import closecodes, payloads
 from discluster.gateway.compression import StreamError
 from discluster.gateway.ending import Ending
@@ -275,7 +276,7 @@ class _Hello(msgspec.Struct):
 def _interval(envelope: Envelope) -> float | None:
     try:
         return usable_interval(msgspec.json.decode(envelope.d, type=_Hello).heartbeat_interval)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except (*DECODE_ERRORS, OverflowError):
         return None
 
 

@@ -9,6 +9,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS as DECODE_ERRORS
+from discluster.decoding import reason_of as reason_of
+
 DISPATCH: Final = 0  # also by itself: reading it from the enumeration is felt in the hot path
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -38,8 +41,6 @@ class Envelope(msgspec.Struct, gc=False):
 decode: Final = msgspec.json.Decoder(Envelope).decode
 """As :func:`parse`, but raises DECODE_ERRORS: for the event path, where each call counts."""
 
-DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-
 
 class MalformedError(Exception):
     """This is not a payload. The text says what is wrong, and quotes nothing of it."""
@@ -63,13 +64,6 @@ def from_ready(run: list[Envelope]) -> list[Envelope]:
         if envelope.t == "READY":
             return run[index:]
     return []
-
-
-def reason_of(error: Exception) -> str:
-    """One of DECODE_ERRORS in words."""
-    if isinstance(error, msgspec.DecodeError):
-        return str(error)
-    return "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8"
 
 
 # A whole string, the start of one that does not end, or a bracket.

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS
 from discluster.gateway.envelope import Envelope
-
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class Ready(msgspec.Struct):
@@ -36,7 +35,7 @@ def parse_ready(envelope: Envelope) -> Ready:
     """What READY says of the session; all None if it cannot be read."""
     try:
         return _ready.decode(envelope.d)
-    except _UNREADABLE:
+    except DECODE_ERRORS:
         return Ready()
 
 
@@ -57,7 +56,7 @@ class GuildCount:
         """A new session: all guilds are listed in it (Discord: Gateway Events, Ready)."""
         try:
             guilds: Iterable[_Guild] = _guilds.decode(envelope.d).guilds
-        except _UNREADABLE:
+        except DECODE_ERRORS:
             self._ids = self.count = None
             return
         self._ids = {_key(guild) for guild in guilds}
@@ -85,7 +84,7 @@ class GuildCount:
 def _decode_guild(envelope: Envelope) -> _Guild | None:
     try:
         return _guild.decode(envelope.d)
-    except _UNREADABLE:
+    except DECODE_ERRORS:
         return None
 
 

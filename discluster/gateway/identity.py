@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import ConfigurationError
 from discluster.secret import Secret
 
@@ -52,8 +53,8 @@ def _check_presence(presence: bytes) -> None:
         )
     try:
         msgspec.json.decode(presence, type=dict)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise ConfigurationError(
-            f"the presence is not a JSON object: {error}",
+            f"the presence is not a JSON object: {reason_of(error)}",
             hint='for example {"status":"online","activities":[],"since":null,"afk":false}',
         ) from None

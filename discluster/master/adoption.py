@@ -6,12 +6,12 @@ The first plan is then made from this, so that nothing is closed, and no shard i
 
 from collections import Counter
 from collections.abc import Mapping
-from itertools import count
 
 import msgspec
 
+from discluster.bounds import MAXIMUM_SHARDS, fresh_clusters
 from discluster.messages import HostReport
-from discluster.plan import MAXIMUM_SHARDS, ClusterPlan, FleetPlan, HostEntry
+from discluster.plan import MAXIMUM_SHARDS_PER_CLUSTER, ClusterPlan, FleetPlan, HostEntry
 
 
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,9 +60,7 @@ def caught_up(fleet: FleetPlan, reports: Mapping[str, HostReport]) -> FleetPlan:
         return fleet
     running = {s for e in found.hosts.values() for c in e.clusters.values() for s in c.shards}
     used = {n for entry in found.hosts.values() for n in entry.clusters}
-    spare = count(
-        max([*used, *(n for e in fleet.hosts.values() for n in e.clusters)], default=0) + 1
-    )
+    spare = fresh_clusters({*used, *(n for e in fleet.hosts.values() for n in e.clusters)})
     hosts = {}
     for host in sorted(fleet.hosts.keys() | found.hosts.keys()):
         before = fleet.hosts.get(host, HostEntry())
@@ -92,7 +90,10 @@ def _clusters(
         mute = [number for number, own in shards.items() if not own]
         shards[mute[0] if mute else min(views)] |= free
     return {
-        number: ClusterPlan(shards=tuple(sorted(own)), run=views[number].run)
+        # More than a cluster takes no CONTROL of ours reports.
+        number: ClusterPlan(
+            shards=tuple(sorted(own))[:MAXIMUM_SHARDS_PER_CLUSTER], run=views[number].run
+        )
         for number, own in shards.items()
         if own
     }

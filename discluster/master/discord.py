@@ -11,6 +11,8 @@ import aiohttp
 import msgspec
 
 from discluster import USER_AGENT
+from discluster.bounds import MAXIMUM_SLOTS
+from discluster.decoding import DECODE_ERRORS, legible, reason_of
 from discluster.documents import fits
 from discluster.errors import DiscordError, UnavailableError
 from discluster.plan import MAXIMUM_SHARDS, GatewayUrl
@@ -19,6 +21,8 @@ from discluster.secret import Secret
 TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 TOKEN_REJECTED: Final = "token-rejected"
 _MAXIMUM_BODY: Final = 1024 * 1024
+_LONGEST_DAY: Final = 30 * 86_400_000  # milliseconds; it is one
+_MOST_STARTS: Final = 10**9
 _NOT_THE_API: Final = frozenset({400, 404, 405, 410})  # also the answer to a version that is over
 
 
@@ -100,13 +104,15 @@ def _judge(url: str, status: int, retry_after: str | None, body: bytes) -> Gatew
         raise UnavailableError(f"{url}: unexpected answer (HTTP {status})")
     try:
         answer = msgspec.json.decode(body, type=GatewayBot, strict=False)
-    except msgspec.DecodeError as error:
-        raise UnavailableError(f"{url}: the answer cannot be read: {error}") from None
+    except DECODE_ERRORS as error:
+        raise UnavailableError(f"{url}: the answer cannot be read: {reason_of(error)}") from None
     limit = answer.session_start_limit
     # A plan must be able to hold it, else MASTER could not read its own file again.
     sound = 1 <= answer.shards <= MAXIMUM_SHARDS and fits(answer.url, GatewayUrl)
-    if not sound or limit.max_concurrency < 1 or limit.total < 0 or limit.remaining < 0:
-        raise UnavailableError(f"{url}: the answer makes no sense: {answer}")
+    sound = sound and 1 <= limit.max_concurrency <= MAXIMUM_SLOTS
+    sound = sound and limit.reset_after <= _LONGEST_DAY
+    if not sound or not all(0 <= n <= _MOST_STARTS for n in (limit.total, limit.remaining)):
+        raise UnavailableError(f"{url}: the answer makes no sense: {legible(str(answer))}")
     return answer
 
 
@@ -114,7 +120,7 @@ def _patience(header: str | None, body: bytes) -> float:
     """Seconds to wait after a 429: the body is finer than the header; never 0, never for ever."""
     try:
         after = float(msgspec.json.decode(body)["retry_after"])
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (*DECODE_ERRORS, KeyError, TypeError, ValueError):
         try:
             after = float(header or "")
         except ValueError:

@@ -7,11 +7,12 @@ that move is the least possible for these shares.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain, count
+from itertools import chain
 from types import MappingProxyType
 
 import msgspec
 
+from discluster.bounds import fresh_clusters
 from discluster.master.placement.capacity import Capacity, HostNeed, capacity
 from discluster.master.placement.grouping import Group, grouped, groups_of, kin_of
 from discluster.master.placement.loads import Scales, placed
@@ -200,5 +201,4 @@ def _cluster(shards: list[int], before: HostEntry, number: int) -> ClusterPlan:
 
 def _unused_numbers(current: Mapping[str, HostEntry], failed: Collection[int]) -> Iterator[int]:
     """Cluster numbers that no cluster of the fleet has, or had when it failed."""
-    used = chain(failed, *(entry.clusters for entry in current.values()))
-    return count(max(used, default=-1) + 1)
+    return fresh_clusters({*failed, *chain(*(entry.clusters for entry in current.values()))})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.master.identify.allowances import Allowances
@@ -61,9 +62,9 @@ class MasterStore:
         text = read_if_there(self._orders)
         try:
             return msgspec.json.decode(text, type=Orders) if text is not None else Orders()
-        except msgspec.DecodeError as error:
+        except DECODE_ERRORS as error:
             raise StateError(
-                f"{self._orders}: cannot be read: {error}",
+                f"{self._orders}: cannot be read: {reason_of(error)}",
                 hint="restore it from a backup, or remove it: then no host is drained or removed,"
                 " and shards per cluster are those of master.yaml",
             ) from None
@@ -75,9 +76,9 @@ class MasterStore:
         text = read_if_there(self._facts)
         try:
             return msgspec.json.decode(text, type=Remembered) if text else Remembered()
-        except msgspec.DecodeError as error:
+        except DECODE_ERRORS as error:
             raise StateError(
-                f"{self._facts}: cannot be read: {error}",
+                f"{self._facts}: cannot be read: {reason_of(error)}",
                 hint="remove it; MASTER then asks Discord how many identifies are left",
             ) from None
 

@@ -14,9 +14,11 @@ SOURCES = sorted((REPOSITORY / "discluster").rglob("*.py"))
 NOUNS = {
     *(
         "admission",
+        "bounds",
         "clearance",
         "clock",
         "console",
+        "decoding",
         "documents",
         "errors",
         "files",
@@ -33,8 +35,10 @@ NOUNS = {
         "places",
         "plan",
         "reception",
+        "rules",
         "secret",
         "service",
+        "sessionfaults",
         "sessions",
         "settings",
         "stays",

@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DisclusterError, RefusedError, StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.operators import CredentialView, OperatorList, OperatorView, RemoteRole
@@ -259,7 +260,7 @@ def _load(path: Path) -> list[Account]:
     text = read_if_there(path)
     try:
         return msgspec.json.decode(text, type=list[Account]) if text else []
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise StateError(
             f"{path}: cannot be read: {error}",
             hint="restore it from a backup, or remove it: all operators must log in anew then",

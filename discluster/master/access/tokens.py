@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import RefusedError, StateError
 from discluster.files import read_if_there, write_atomically
 
@@ -58,9 +59,10 @@ class TokenDesk:
         text = read_if_there(self._path)
         try:
             return msgspec.json.decode(text, type=list[StoredToken]) if text else []
-        except msgspec.DecodeError as error:
+        except DECODE_ERRORS as error:
             raise StateError(
-                f"{self._path}: cannot be read: {error}", hint="remove it; its tokens are lost"
+                f"{self._path}: cannot be read: {reason_of(error)}",
+                hint="remove it; its tokens are lost",
             ) from None
 
     def _save(self, tokens: list[StoredToken]) -> None:

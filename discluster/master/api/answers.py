@@ -5,10 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from discluster.console import Failure
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DisclusterError, RefusedError
 from discluster.master.access.accounts import EXPIRED, NO_SUCH_OPERATOR, UNKNOWN
 from discluster.master.access.audit import AUDIT
@@ -73,5 +73,5 @@ async def errors_in_words(request: web.Request, handler: Handler) -> web.StreamR
         return failure(status, error.code, error.message, error.hint)
     except DisclusterError as error:
         return failure(_STATUS.get(error.code, 409), error.code, error.message, error.hint)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         return failure(400, BAD_REQUEST, f"the request cannot be read: {error}")

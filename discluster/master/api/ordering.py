@@ -13,6 +13,7 @@ from discluster.console import (
     RollingChange,
     RollingRequest,
 )
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DisclusterError
 from discluster.master.api import answers
 from discluster.master.api.routes import Route, asking, changing, questioning
@@ -94,7 +95,7 @@ def is_dry_order(body: bytes) -> bool:
     """Whether that order is a dry run; what cannot be read is none."""
     try:
         return operator_order.decode(body).dry_run
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return False
 
 
@@ -102,5 +103,5 @@ def is_dry_rolling(body: bytes) -> bool:
     """As :func:`is_dry_order`, for a rolling restart."""
     try:
         return _rolling_request.decode(body).dry_run
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return False

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS
 from discluster.messages import Checkpoint
 from discluster.plan import MAXIMUM_SEQ, MAXIMUM_SHARDS, Session, is_sound
 from discluster.stays import Stay
@@ -142,7 +143,7 @@ class Checkpoints:
         try:
             stored = msgspec.msgpack.decode(data, type=_Stored)
             read = {kept.shard: _checkpointed(kept, stored) for kept in stored.shards}
-        except (msgspec.DecodeError, IndexError) as error:
+        except (*DECODE_ERRORS, IndexError) as error:
             raise ValueError(str(error)) from None
         if not all(0 <= shard < min(stored.shard_count, MAXIMUM_SHARDS) for shard in read):
             raise ValueError("it names shards that do not exist")

@@ -16,6 +16,7 @@ Severity = Literal["error", "warning", "notice"]
 
 _MINUTE: Final = 60.0
 _IN_A_MINUTE: Final = 20
+LONGEST: Final = 4000  # characters
 _LEVELS: Final[dict[Severity, int]] = {
     "error": logging.ERROR,
     "warning": logging.WARNING,
@@ -68,6 +69,8 @@ class EventLog:
         """
         if rarely and host is not None and not self._has_room(host):
             return
+        # A host has a part in some of them, and could fill the disk with one.
+        sentence = sentence if len(sentence) <= LONGEST else sentence[:LONGEST] + "…"
         fields = {"HOST": host, "CLUSTER": cluster, "SHARD": shard, "GENERATION": generation}
         log.log(_LEVELS[severity], "%s", sentence, extra=fields)
         event = Event(

@@ -15,6 +15,7 @@ import msgspec
 
 from discluster.clock import Clock
 from discluster.console import PlanEntry, PlanHistory
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DisclusterError, StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.plan import FleetPlan, HostEntry, fleet_plan_from_yaml, fleet_plan_to_yaml
@@ -92,7 +93,7 @@ class History:
         try:
             text = read_if_there(self._index)
             return msgspec.json.decode(text, type=list[PlanEntry]) if text else []
-        except (msgspec.DecodeError, StateError) as error:
+        except (*DECODE_ERRORS, StateError) as error:
             # Nothing is decided by it, so MASTER goes on without.
             log.warning("%s: cannot be read, the history begins anew: %s", self._index, error)
             return []

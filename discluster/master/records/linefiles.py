@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import StateError
 from discluster.files import write_atomically
 
@@ -79,7 +80,7 @@ class LineFiles(Generic[T]):
         records: list[T] = []
         whole: list[bytes] = []
         for line in lines:
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(*DECODE_ERRORS):
                 records.append(self._decoder.decode(line))
                 whole.append(line + b"\n")
         if len(whole) < len(lines):

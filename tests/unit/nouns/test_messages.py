@@ -54,11 +54,23 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+def within(shape: type, bounds: msgspec.Meta) -> st.SearchStrategy[Any]:
+    """Values that a peer may send."""
+    if shape is str:
+        return st.sampled_from(["alpha", "b-2.example"])
+    assert bounds.ge is not None
+    assert bounds.le is not None
+    if shape is int:
+        return st.integers(int(bounds.ge), int(bounds.le))
+    return st.floats(bounds.ge, bounds.le)
+
+
 def values(shape: Any) -> st.SearchStrategy[Any]:
     """Any value of the declared type; collections are small."""
     origin, arguments = get_origin(shape), get_args(shape)
     if origin is Annotated:
-        return values(arguments[0])
+        bounds = next((a for a in arguments if isinstance(a, msgspec.Meta)), None)
+        return values(arguments[0]) if bounds is None else within(arguments[0], bounds)
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin in (Union, UnionType):

@@ -45,7 +45,7 @@ SESSION = st.builds(
     Session,
     session_id=st.text(PRINTABLE, min_size=1, max_size=64),
     resume_url=URL,
-    seq=st.integers(0, 2**63),
+    seq=st.integers(0, 2**63 - 1),
     guilds=st.integers(0, 2**32 - 1),
 )
 SLOTS = st.integers(1, 40).flatmap(
