@@ -26,7 +26,14 @@ import msgspec
 
 from discluster.errors import StateError
 from discluster.files import read_plain_file
-from discluster.plan import MAXIMUM_SEQ, MAXIMUM_SHARDS_PER_CLUSTER, Session, is_sound
+from discluster.plan import (
+    MAXIMUM_SEQ,
+    MAXIMUM_SHARDS,
+    MAXIMUM_SHARDS_PER_CLUSTER,
+    Session,
+    is_sound,
+)
+from discluster.sessionfaults import record_fault, unknown, unreadable
 from discluster.stays import ShardKey, Stay, newest
 
 MAGIC: Final = b"DISCSESS"
@@ -115,7 +122,7 @@ class SessionFile:
             fault = _examined(record)
             if isinstance(fault, str):
                 record[:] = _BLANK
-                yield _record_fault(path, index, fault)
+                yield record_fault(path, index, fault)
 
 
 class SessionSlot:
@@ -223,9 +230,9 @@ class SessionReader:
         except FileNotFoundError:
             return Reading(), frozenset()
         except OSError as error:
-            return Reading(fault=_unreadable(path, error)), frozenset()
+            return Reading(fault=unreadable(path, error)), frozenset()
         if (fault := _fault(data[: _HEADER.size], len(data))) is not None:
-            return Reading(fault=_unknown(path, fault)), frozenset()
+            return Reading(fault=unknown(path, fault)), frozenset()
         stays: dict[ShardKey, Stay] = {}
         doubts = []
         before = self._known.get(path, {})
@@ -234,7 +241,7 @@ class SessionReader:
             start = _HEADER.size + index * _RECORD_SIZE
             found = _examined(data[start : start + _RECORD_SIZE], before, sound)
             if isinstance(found, str):
-                doubts.append(_record_fault(path, index, found))
+                doubts.append(record_fault(path, index, found))
             elif found is not None:
                 stays[found[0]] = found[1]
         self._known[path] = sound
@@ -256,28 +263,7 @@ def read_sessions(path: Path, shard_count: int) -> dict[int, Session]:
     }
 
 
-# --- what is wrong, in words ----------------------------------------------------------------------
-
-
-def _unreadable(path: Path, error: OSError) -> str:
-    return (
-        f"{path}: cannot be read: {error.strerror}; its sessions are not known here, and shards"
-        " that leave this cluster identify anew (check its owner and mode)"
-    )
-
-
-def _unknown(path: Path, fault: str) -> str:
-    return (
-        f"{path}: not a session file of this version ({fault}); its shards identify anew, and the"
-        " cluster sets it aside when it starts (nothing to do)"
-    )
-
-
-def _record_fault(path: Path, index: int, fault: str) -> str:
-    return (
-        f"{path}: record {index} {fault}; it is not used, its shard resumes the session that was"
-        " handed to it or identifies anew (nothing to do)"
-    )
+# --- the whole file ------------------------------------------------------------------------------
 
 
 def _set_aside_if_unusable(path: Path) -> str | None:
@@ -366,6 +352,8 @@ def _examined(
         found[raw] = fixed
     identity, session = fixed
     entered = _entered(record)
+    if entered > MAXIMUM_SEQ:
+        return f"of shard {identity[0]} holds a generation that cannot be: {entered}"
     if session is None:
         return (identity, Stay(entered=entered)) if entered else None
     if seq > MAXIMUM_SEQ:
@@ -381,6 +369,8 @@ def _checked(raw: bytes, crc: int) -> _Fixed | str:
     if crc != _checksum(raw):
         return "is damaged"
     shard, shard_count, id_length, url_length, session_id, url = _FIXED.unpack(raw)
+    if not shard < shard_count <= MAXIMUM_SHARDS:
+        return f"is of shard {shard} of {shard_count}, which cannot be"
     if not id_length and not url_length:
         return (shard, shard_count), None
     session = Session(

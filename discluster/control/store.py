@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from discluster import places
+from discluster.decoding import DECODE_ERRORS
 from discluster.errors import DocumentError, StateError
 from discluster.files import read_if_there, write_atomically
 from discluster.messages import Held
@@ -98,12 +99,15 @@ class ControlStore:
         """What every cluster was last assigned."""
         held = {}
         for path in places.assignments(self._state).glob("*.json"):
-            if not path.stem.isdigit():
-                continue
             try:
-                held[int(path.stem)] = msgspec.json.decode(path.read_bytes(), type=Held)
-            except (OSError, msgspec.DecodeError) as error:
+                found = msgspec.json.decode(path.read_bytes(), type=Held)
+            except (OSError, *DECODE_ERRORS) as error:
                 log.error("%s cannot be used: %s", path, error)
+                continue
+            if path.stem == str(found.assignment.cluster):
+                held[found.assignment.cluster] = found
+            else:
+                log.error("%s is of cluster %d: not used", path, found.assignment.cluster)
         for cluster in held:
             _make_room(places.cluster_directory(self._state, cluster))
         return held
