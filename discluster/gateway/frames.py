@@ -60,7 +60,6 @@ class FrameReader:
         "_opcode",
         "_parts",
         "_rest",
-        "_size",
         "controls",
     )
 
@@ -72,8 +71,7 @@ class FrameReader:
         self._collected = bytearray()  # that of a large one
         self._missing = 0  # bytes until the large one is whole
         self._opcode = 0  # of a message in several frames, 0 for none
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._parts = bytearray()
 
     def feed(self, data: bytes) -> list[bytes | str]:
         """The messages that ``data`` completes.
@@ -157,7 +155,7 @@ class FrameReader:
             raise FrameError(f"a frame has the unknown opcode {opcode}")
         elif bool(self._opcode) != (opcode == CONTINUATION):
             raise FrameError("the frames of two messages are mixed")
-        elif self._size + length > self._limit:
+        elif len(self._parts) + length > self._limit:
             raise FrameError(f"a message is larger than {self._limit >> 20} MiB")
 
     def _complete(self, first: int, payload: bytes) -> bytes | str | None:
@@ -167,13 +165,12 @@ class FrameReader:
         if first == _WHOLE_BINARY:
             return payload
         self._opcode = first & 0x0F or self._opcode
-        self._parts.append(payload)
-        self._size += len(payload)
+        # Not a list: of frames with a byte or none that would take many times what was sent.
+        self._parts += payload
         if not first & _FINAL:
             return None
-        whole, opcode = b"".join(self._parts), self._opcode
-        self._opcode, self._size = 0, 0
-        self._parts.clear()
+        whole, opcode = bytes(self._parts), self._opcode
+        self._opcode, self._parts = 0, bytearray()
         return whole if opcode == BINARY else _text(whole)
 
 
