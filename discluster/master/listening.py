@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from discluster.admission import Bounds
 from discluster.errors import UnavailableError
 from discluster.master.api.sockets import listening
 from discluster.master.hosts.link import certified_host
+from discluster.master.serving import runner
 from discluster.master.settings import MasterSettings
 from discluster.reception import (
     Limits,
@@ -32,14 +33,6 @@ MACHINES: Final = Limits(bounds=Bounds(strangers=512, per_address=128, per_name=
 OPERATORS: Final = Limits(
     bounds=Bounds(strangers=256, per_address=256, per_name=128), unsettled=None
 )
-# Nobody compresses what it asks, and unpacking is how a little becomes a lot.
-_HTTP: Final[dict[str, Any]] = {
-    "access_log": None,
-    "shutdown_timeout": 1.0,
-    "keepalive_timeout": 60.0,
-    "lingering_time": 2.0,
-    "auto_decompress": False,
-}
 
 
 def for_machines(tell: Callable[[str], None]) -> Reception:
@@ -100,14 +93,14 @@ def known_operator(reception: Reception, request: web.Request, name: str) -> Non
 async def _protocol(
     stack: AsyncExitStack, reception: Reception, application: web.Application
 ) -> Callable[[], asyncio.BaseProtocol]:
-    runner = web.AppRunner(application, **_HTTP)
-    await runner.setup()
+    made = runner(application)
+    await made.setup()
     # In the opposite order: nobody new, then a moment for those that are there, then the end.
     stack.push_async_callback(reception.close)
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(made.cleanup)
     stack.callback(reception.shut)
-    assert runner.server is not None
-    return runner.server
+    assert made.server is not None
+    return made.server
 
 
 def _user(transport: asyncio.BaseTransport) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from discluster.console import Failure
-from discluster.decoding import DECODE_ERRORS
+from discluster.decoding import DECODE_ERRORS, legible, reason_of
 from discluster.errors import DisclusterError, RefusedError
 from discluster.master.access.accounts import EXPIRED, NO_SUCH_OPERATOR, UNKNOWN
 from discluster.master.access.audit import AUDIT
@@ -74,4 +74,9 @@ async def errors_in_words(request: web.Request, handler: Handler) -> web.StreamR
     except DisclusterError as error:
         return failure(_STATUS.get(error.code, 409), error.code, error.message, error.hint)
     except DECODE_ERRORS as error:
-        return failure(400, BAD_REQUEST, f"the request cannot be read: {error}")
+        return failure(400, BAD_REQUEST, f"the request cannot be read: {reason_of(error)}")
+    except (web.RequestPayloadError, ConnectionError):
+        raise  # there is nobody to be answered any more
+    except Exception:
+        log.exception("a fault of ours in %s %s", request.method, legible(request.path))
+        return failure(500, "fault", "MASTER has a fault; its journal tells more")
