@@ -6,17 +6,18 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit faults clients scenario siege chaos lab-tests lab deb sbom etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
+.PHONY: help demo test lint unit fuzz faults clients scenario siege chaos lab-tests lab deb sbom etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
-	@echo 'make test        everything: lint, types, unit, faults, clients, scenario, siege, lab'
+	@echo 'make test        everything: lint, types, unit, fuzz, faults, clients, scenario, siege, lab'
 	@echo 'make lint        style, types, import directions'
 	@echo 'make unit        unit tests'
 	@echo 'make faults      the fault matrix: real shards against a simulated Discord that misbehaves'
 	@echo 'make clients     discord.py, discord.js and others against the simulator'
 	@echo 'make scenario    scenarios with real processes on loopback'
 	@echo 'make siege       MASTER and CONTROL with thousands of hostile connections'
+	@echo 'make fuzz        atheris on every parser and protocol, a minute each'
 	@echo 'make chaos       docs/chaos.md: kills everything under load, counts every event (20 minutes)'
 	@echo 'make lab-tests   the lab: Debian 13 machines in namespaces (root)'
 	@echo 'make lab         a lab fleet to play with, until Ctrl-C (root)'
@@ -36,6 +37,11 @@ $(VENV)/.dev: packaging/requirements-dev.txt packaging/requirements-build.txt pa
 	packaging/make-venv $(PYTHON) $(VENV) requirements-dev.txt
 	@touch $(VENV)/.runtime $@
 
+# Not for every Python; without it 'make test' says so, but in CI.
+$(VENV)/.fuzz: $(VENV)/.dev packaging/requirements-fuzz.txt
+	packaging/make-venv $(PYTHON) $(VENV) requirements-fuzz.txt
+	@touch $@
+
 demo: $(VENV)/.runtime
 	@$(RUN) -m tests.scenario.demo $(if $(KEEP),--keep)
 
@@ -43,6 +49,8 @@ test: $(VENV)/.dev
 	tests/lab/prepare --if-possible
 	$(MAKE) --no-print-directory lint
 	$(PYTEST) tests/unit
+	$(MAKE) --no-print-directory $(VENV)/.fuzz || test -z "$$CI"
+	$(PYTEST) tests/fuzz
 	$(PYTEST) tests/faults
 	$(RUN) tests/clients/install --if-possible
 	$(PYTEST) tests/clients
@@ -69,6 +77,10 @@ clients: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(RUN) tests/clients/install --if-possible
 	$(RUN) -m tests.chaos $(ARGS)
+
+# ARGS='--seconds 600 --target plan' for one target; it ends by itself.
+fuzz: $(VENV)/.fuzz
+	$(RUN) -m tests.fuzz $(ARGS)
 
 lab-tests: $(VENV)/.dev
 	tests/lab/prepare --if-possible
@@ -111,6 +123,7 @@ pins: $(VENV)/.dev
 	$(PIN) pyproject.toml --constraint packaging/requirements-dev.txt --no-annotate \
 		--output-file packaging/requirements.txt
 	$(PIN) --group build --output-file packaging/requirements-build.txt
+	$(PIN) --group fuzz --output-file packaging/requirements-fuzz.txt
 
 clean:
 	rm -rf build dist $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

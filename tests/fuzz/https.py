@@ -2,6 +2,7 @@
 """An HTTP interface of ours without a network: bytes in, what it answers out."""
 
 import asyncio
+import socket
 from typing import Final
 
 from aiohttp import web
@@ -9,7 +10,8 @@ from aiohttp import web
 from discluster.master.serving import runner
 from tests.clock import settle
 
-_PAUSE: Final = 0.002
+_PAUSE: Final = 0.001
+_PAUSES: Final = 5
 
 
 class Wire(asyncio.Transport):
@@ -19,6 +21,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = bytearray()
         self._closing = False
+        self.ends = socket.socketpair()  # whose end it is, the kernel tells
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
@@ -36,6 +39,8 @@ class Wire(asyncio.Transport):
     abort = close
 
     def get_extra_info(self, name: str, default: object = None) -> object:
+        if name == "socket":
+            return self.ends[0]
         return ("127.0.0.1", 1) if name in ("peername", "sockname") else default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -59,13 +64,17 @@ async def exchange(application: web.Application, data: bytes) -> bytes:
     try:
         protocol.data_received(data)
         await settle(20)
-        if not wire.written and not wire.is_closing():
-            await asyncio.sleep(_PAUSE)  # it waits for the rest, or a thread is at work
+        for _ in range(_PAUSES):  # it waits for the rest, or a thread is at work
+            if wire.written or wire.is_closing():
+                break
+            await asyncio.sleep(_PAUSE)
     finally:
         protocol.eof_received()
         protocol.connection_lost(None)
         await settle(5)
         await served.cleanup()
+        for end in wire.ends:
+            end.close()
     return bytes(wire.written)
 
 
