@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 
 import msgspec
 
-from discluster import documents
+from discluster import documents, rules
 from discluster.errors import ConfigurationError, DocumentError, Problem
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -114,7 +114,9 @@ def override(base: T, assignments: Sequence[str], *, file: str = "--set") -> T:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            problems.append(Problem(file, 0, text, "must be of the form key=value"))
+            problems.append(
+                Problem(file, 0, rules.below("", text), "must be of the form key=value")
+            )
             continue
         try:
             read = documents.read(f"{key}: {value}", type(base), file=file)
@@ -125,7 +127,9 @@ def override(base: T, assignments: Sequence[str], *, file: str = "--set") -> T:
             if name in known:
                 values[name] = getattr(read, name)
             else:
-                problems.append(Problem(file, 0, key, "must be the plain name of a setting"))
+                problems.append(
+                    Problem(file, 0, rules.below("", key), "must be the plain name of a setting")
+                )
     if not problems:
         try:
             return msgspec.structs.replace(base, **values)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz import registry
 
 # 'deep' is for a long hunt, see tests/conftest.py.
-EXAMPLES = 5000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 150
+EXAMPLES = 5000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 300
 
 
 @pytest.mark.parametrize("name", registry.NAMES)

@@ -92,3 +92,12 @@ def test_argument_that_is_not_unicode_is_refused_in_words() -> None:
     """What Python makes of a byte that is not UTF-8 in argv."""
     with pytest.raises(DocumentError, match="not Unicode"):
         override(ControlSettings(), ["state_directory=\udcff"])
+
+
+@pytest.mark.parametrize(
+    "argument", ["\x1b[2J", "\x1b[2J=1", "=\x00", "log_level.\r=1", "a" * 9999]
+)
+def test_argument_that_is_none_is_told_in_one_line(argument: str) -> None:
+    with pytest.raises(DocumentError) as refused:
+        override(ControlSettings(), [argument])
+    check_error(refused.value, names="--set: ")
