@@ -247,7 +247,7 @@ class Shard:
         session = self._intake.session
         return (
             session is not None
-            and session.resume_url != self._gateway_url
+            and urls.is_another(session.resume_url, gateway_url=self._gateway_url)
             and not self._history.avoid_resume_url
         )
 

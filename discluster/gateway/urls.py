@@ -52,6 +52,13 @@ def is_gateways(brought: str, *, gateway_url: str) -> bool:
     return not domain or _is_ip(own) or other == domain or other.endswith(f".{domain}")
 
 
+def is_another(url: str, *, gateway_url: str) -> bool:
+    """Whether a session's address can be dialed and is not the gateway's. It may have been
+    stored by a version that took it from anybody.
+    """
+    return url != gateway_url and usable_resume_url(url, gateway_url=gateway_url) is not None
+
+
 def host(url: str) -> str:
     """The host of a URL, for people to read."""
     split = _split(url)
