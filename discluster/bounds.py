@@ -30,6 +30,8 @@ ShardCount = Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SHARDS), Meta(ge=1, 
 ClusterId = Annotated[int, Rule(minimum=0, maximum=MAXIMUM_CLUSTER), Meta(ge=0, le=MAXIMUM_CLUSTER)]
 Amount = Annotated[float, Meta(ge=0, le=LARGEST_AMOUNT)]
 Seconds = Annotated[float, Meta(ge=-_LONGEST_TIME, le=_LONGEST_TIME)]
+Version = Annotated[str, Meta(max_length=100, pattern=r"^[ -~]*\Z")]
+Errors = Annotated[str, Meta(max_length=2**18)]
 Slots = Annotated[int, Rule(minimum=1, maximum=MAXIMUM_SLOTS), Meta(ge=1, le=MAXIMUM_SLOTS)]
 HostName = Annotated[
     str,

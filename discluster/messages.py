@@ -11,7 +11,17 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from discluster.bounds import Amount, ClusterId, Count, HostName, Seconds, ShardCount, ShardId
+from discluster.bounds import (
+    Amount,
+    ClusterId,
+    Count,
+    Errors,
+    HostName,
+    Seconds,
+    ShardCount,
+    ShardId,
+    Version,
+)
 from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import ProtocolError
 from discluster.plan import IdentifySlots, Session
@@ -133,7 +143,7 @@ class Hello(Message, frozen=True, kw_only=True):
     """First message of a CONTROL; its host name is in its certificate."""
 
     protocol: int
-    version: str
+    version: Version
     report: HostReport
 
 
@@ -141,7 +151,7 @@ class PlanRefused(Message, frozen=True, kw_only=True):
     """The pushed plan does not validate; the last good one stays in force."""
 
     generation: Count
-    errors: str
+    errors: Errors
 
 
 class PermitRequest(Message, frozen=True, kw_only=True):

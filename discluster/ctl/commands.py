@@ -89,7 +89,7 @@ async def _watch_json(context: Context, interval: float) -> None:
         except UnavailableError as error:
             context.screen.note(f"error: {words.clean(error.render())}")
         else:
-            context.screen.text(messages.encode(view.snapshot).decode() + "\n")
+            context.screen.json_line(view.snapshot)
         await context.clock.sleep(interval)
 
 

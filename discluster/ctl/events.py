@@ -6,7 +6,6 @@ from typing import Final, Literal
 from rich.table import Table
 from rich.text import Text
 
-from discluster import messages
 from discluster.console import Event, EventPage, EventQuery
 from discluster.ctl import pages, words
 from discluster.ctl.commands import Context
@@ -34,7 +33,7 @@ async def show(context: Context, query: EventQuery, *, follow: bool, json: bool)
 def _print(screen: Screen, page: EventPage, *, json: bool) -> None:
     for event in page.events:
         if json:
-            screen.text(messages.encode(event).decode() + "\n")
+            screen.json_line(event)
         elif screen.is_terminal:
             screen.show(_row(event))
         else:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
+from discluster.ctl import words
 from discluster.messages import Message, encode
 
 Show = Callable[[RenderableType], None]
@@ -53,7 +54,11 @@ class Screen:
 
     def json(self, message: Message) -> None:
         """``message`` for a machine, and for a person who looks at it."""
-        self.text(msgspec.json.format(encode(message), indent=2).decode() + "\n")
+        self.text(words.ascii_json(msgspec.json.format(encode(message), indent=2).decode()) + "\n")
+
+    def json_line(self, message: Message) -> None:
+        """As :meth:`json`, in one line."""
+        self.text(words.ascii_json(encode(message).decode()) + "\n")
 
     def note(self, text: str) -> None:
         """A line that is not part of the answer."""

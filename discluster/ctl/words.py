@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers, ages and states in words. Pure text, no terminal."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,11 @@ def clean(text: str) -> str:
     """``text`` of another machine's with nothing that could steer the terminal; keeps newlines."""
     lines = text.replace("\t", " ").splitlines()
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
+def ascii_json(text: str) -> str:
+    """The same JSON; what could steer a terminal, or turn its text round, is escaped."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def one_line(text: str) -> str:

@@ -82,6 +82,13 @@ def test_names_of_witnesses_are_host_names() -> None:
         assert refused({"type": "host_report", "plan_generation": 9, "panel": [name]})
 
 
+def test_words_that_a_host_says_of_itself_are_short() -> None:
+    report = {"type": "host_report", "plan_generation": 1}
+    for version in ("1" * 101, "1\n2", "\x1b[2J"):
+        assert refused({"type": "hello", "protocol": 4, "version": version, "report": report})
+    assert refused({"type": "plan_refused", "generation": 1, "errors": "x" * (2**18 + 1)})
+
+
 def test_address_of_a_session_is_judged_in_no_time_however_long_it_is() -> None:
     """Each report is judged within MASTER's loop: a second there is one for the whole fleet."""
     for tail in (" ", "?", "/" * 1000 + " "):
@@ -170,7 +177,7 @@ async def test_words_of_a_host_do_not_fill_masters_disk(tmp_path: Path) -> None:
     async with masters.master(tmp_path) as running:
         alpha = running.connect("alpha")
         with masters.quiet():
-            alpha.say(PlanRefused(generation=1, errors="x" * 5_000_000))
+            alpha.say(PlanRefused(generation=1, errors="x" * 2**18))
         await running.after(1)
         assert (tmp_path / "events.jsonl").stat().st_size < 2 * LONGEST + 10_000
 

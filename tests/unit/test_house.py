@@ -46,7 +46,7 @@ NOUNS = {
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
 # The whole vocabulary of the fleet's wire stands in one place.
-LONGER_FILES = {"discluster.messages": 450}
+LONGER_FILES = {"discluster.messages": 500}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from discluster.console import FleetStatus, IdentifyStatus, PlanDiff, Trouble
 from discluster.ctl import changes, render
-from discluster.ctl.screen import Cropped
+from discluster.ctl.screen import Cropped, Screen
+from discluster.messages import Rejected
 from tests.unit.ctl import fleets
 from tests.unit.ctl.terminal import on_terminal, plain
 
@@ -55,6 +56,21 @@ def test_hostile_text_reaches_the_terminal_as_text() -> None:
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "[red]x[/red]" in text
+
+
+def test_hostile_text_steers_no_terminal_in_json_either() -> None:
+    """JSON escapes the control characters of ASCII only, and not those that turn text round."""
+    told = "a\x9b2J\u202eb\x7f\U000e0001é"
+    out = io.StringIO()
+    screen = Screen(out=out, err=io.StringIO(), width=80, no_color=False)
+    message = Rejected(code="x", reason=told)
+    screen.json(message)
+    screen.json_line(message)
+    whole, line = out.getvalue().rsplit("\n", 2)[:2]
+    for shown in (whole, line):
+        assert all(part.isprintable() for part in shown.split("\n"))
+        assert msgspec.json.decode(shown, type=Rejected) == message
+    assert "é" in line
 
 
 def test_terminal_has_colours_for_what_is_wrong() -> None:
