@@ -21,6 +21,10 @@ _LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*"
 _LONGEST_TIME: Final = 1e12  # seconds; also as instants on any clock
 
+# Items of a list: one for each shard there can be; and more than any cluster or host has.
+ALL: Final = Meta(max_length=MAXIMUM_SHARDS)
+MANY: Final = Meta(max_length=4096)
+
 Count = Annotated[int, Rule(minimum=0, maximum=LARGEST), Meta(ge=0, le=LARGEST)]
 Number = Annotated[int, Rule(minimum=1, maximum=LARGEST), Meta(ge=1, le=LARGEST)]
 ShardId = Annotated[

@@ -7,11 +7,13 @@ report, since the clocks of two machines need not agree.
 """
 
 import re
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
 from discluster.bounds import (
+    ALL,
+    MANY,
     Amount,
     ClusterId,
     Count,
@@ -99,7 +101,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     uptime: Seconds | None = None
     restarts: Count = 0
     handler: str = ""
-    shards: tuple[ShardView, ...] = ()
+    shards: Annotated[tuple[ShardView, ...], MANY] = ()
     problem: str | None = None
     cpu: Amount | None = None
     memory: Count | None = None
@@ -121,18 +123,18 @@ class HostReport(Message, frozen=True, kw_only=True):
     """
 
     plan_generation: Count
-    holding: tuple[ShardId, ...] = ()
+    holding: Annotated[tuple[ShardId, ...], ALL] = ()
     released: dict[ShardId, Session] = {}
     entered: dict[ShardId, Count] = {}
     shard_count: Count = 0
-    clusters: tuple[ClusterView, ...] = ()
-    problems: tuple[str, ...] = ()
+    clusters: Annotated[tuple[ClusterView, ...], ALL] = ()
+    problems: Annotated[tuple[str, ...], MANY] = ()
     summary: str = ""
     rejected: str | None = None
     slots: IdentifySlots | None = None
     leaving: bool = False
     witness: str | None = None
-    panel: tuple[HostName, ...] = ()
+    panel: Annotated[tuple[HostName, ...], MANY] = ()
     keeps: bool = False
 
 
@@ -199,7 +201,7 @@ class Checkpoint(Message, frozen=True, kw_only=True):
     shard_count: Count
     sessions: dict[ShardId, Session] = {}
     entered: dict[ShardId, Count] = {}
-    ended: tuple[ShardId, ...] = ()
+    ended: Annotated[tuple[ShardId, ...], ALL] = ()
 
 
 class ClearanceCase(Message, frozen=True, kw_only=True):
@@ -325,7 +327,7 @@ class ClusterReport(Message, frozen=True, kw_only=True):
     generation: Count
     uptime: Seconds
     handler: str
-    shards: tuple[ShardView, ...]
+    shards: Annotated[tuple[ShardView, ...], MANY]
     problem: str | None = None
     cpu_seconds: Amount | None = None
     memory: Count | None = None

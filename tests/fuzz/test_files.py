@@ -86,7 +86,7 @@ def test_forged_record_is_doubted_and_never_told_to_master(
 
 
 @pytest.mark.parametrize("name", ["orders.json", "identify.json", "tokens.json", "lease.json"])
-@pytest.mark.parametrize("content", [DEEP, b'{"x":' + DEEP, b"\xff", b'"\x00"', b"[1e999]"])
+@pytest.mark.parametrize("content", [DEEP, b'{"x":' + DEEP, b'{"\xff":"\xff"}\xff', b"[1e999]"])
 def test_damaged_state_is_told_with_its_file(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -101,7 +101,7 @@ def test_damaged_state_is_told_with_its_file(tmp_path: Path, name: str, content:
     check_error(refused.value, names=str(path))
 
 
-@pytest.mark.parametrize("content", [DEEP, b'{"x":' + DEEP, b"\xff\n{}"])
+@pytest.mark.parametrize("content", [DEEP, b'{"x":' + DEEP, b'{"type":"\xff"}\n{}'])
 def test_damaged_events_and_assignments_cost_nothing_else(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "events.jsonl").write_bytes(content)
     assert LineFiles(tmp_path, "events", Event, lines=5).read()[0] == []

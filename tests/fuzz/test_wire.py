@@ -108,11 +108,24 @@ def test_words_of_an_enumeration_come_back_short_and_printable() -> None:
 
 
 def test_report_of_all_shards_there_are_is_read_within_a_second() -> None:
-    views = tuple(ShardView(shard=n % 65_536, state="ready") for n in range(100_000))
-    clusters = (ClusterView(cluster=1, unit="active", shards=views),)
-    data = encode(HostReport(plan_generation=1, clusters=clusters))
+    views = [ShardView(shard=n, state="ready") for n in range(65_536)]
+    clusters = tuple(
+        ClusterView(cluster=n // 256, unit="active", shards=tuple(views[n : n + 256]))
+        for n in range(0, 65_536, 256)
+    )
+    data = encode(HostReport(plan_generation=1, clusters=clusters, holding=tuple(range(65_536))))
     with within(cpu=5, mebibytes=200):
         decode(control_to_master, data, peer="alpha")
+
+
+@pytest.mark.parametrize(
+    ("field", "item"), [("holding", 1), ("problems", "x"), ("panel", "a"), ("clusters", None)]
+)
+def test_list_longer_than_any_host_has_is_refused(field: str, item: object) -> None:
+    views = [{"shard": 1, "state": "ready"}] * 100_000
+    cluster = {"cluster": 1, "unit": "active", "shards": views}
+    listed = [cluster] if field == "clusters" else [item] * 100_000
+    assert "length" in refused({"type": "host_report", "plan_generation": 1, field: listed})
 
 
 def test_last_of_a_duplicate_key_counts_as_for_every_reader_of_ours() -> None:

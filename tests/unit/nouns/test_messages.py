@@ -70,7 +70,8 @@ def values(shape: Any) -> st.SearchStrategy[Any]:
     origin, arguments = get_origin(shape), get_args(shape)
     if origin is Annotated:
         bounds = next((a for a in arguments if isinstance(a, msgspec.Meta)), None)
-        return values(arguments[0]) if bounds is None else within(arguments[0], bounds)
+        plain = arguments[0] in (int, float, str)
+        return within(arguments[0], bounds) if plain and bounds else values(arguments[0])
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin in (Union, UnionType):
