@@ -16,6 +16,8 @@ MAXIMUM_SHARDS: Final = 65_536
 MAXIMUM_SLOTS: Final = 65_536  # also identify lanes; whoever looks for a free one looks at all
 MAXIMUM_CLUSTER: Final = 999_999
 LARGEST: Final = 2**63 - 1
+# What a host's word on runs counts for at most: each restart goes one further.
+MOST_RUNS: Final = 2**53
 LARGEST_AMOUNT: Final = 1e15
 _LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*"

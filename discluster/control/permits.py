@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from discluster.clock import Clock, at_most
+from discluster.clock import DAY, Clock, at_most
 from discluster.control import slots
 from discluster.control.allowance import Purse
 from discluster.control.mastertime import MasterTime
@@ -128,7 +128,9 @@ class PermitDesk:
         if held is not None and held.told:
             return
         now = self._clock.monotonic()
-        self._tell_used(_used(shard, held, now if at is None else at))
+        # A cluster's word may be anything, and MASTER must take ours.
+        at = now if at is None else min(max(at, now - DAY), now + DAY)
+        self._tell_used(_used(shard, held, at))
 
     def returned(self, shard: int) -> None:
         """It does not want a permit any more, or has not used the one it had."""

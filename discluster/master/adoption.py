@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from discluster.bounds import MAXIMUM_SHARDS, fresh_clusters
+from discluster.bounds import MAXIMUM_SHARDS, MOST_RUNS, fresh_clusters
 from discluster.messages import HostReport
 from discluster.plan import MAXIMUM_SHARDS_PER_CLUSTER, ClusterPlan, FleetPlan, HostEntry
 
@@ -92,7 +92,8 @@ def _clusters(
     return {
         # More than a cluster takes no CONTROL of ours reports.
         number: ClusterPlan(
-            shards=tuple(sorted(own))[:MAXIMUM_SHARDS_PER_CLUSTER], run=views[number].run
+            shards=tuple(sorted(own))[:MAXIMUM_SHARDS_PER_CLUSTER],
+            run=min(views[number].run, MOST_RUNS),
         )
         for number, own in shards.items()
         if own

@@ -8,25 +8,34 @@ from typing import Any
 import msgspec
 import pytest
 
+from discluster.console import RestartRequest
+from discluster.control.mastertime import MasterTime
+from discluster.control.permits import PermitDesk
 from discluster.errors import ProtocolError
 from discluster.master.daemon import MasterDaemon
 from discluster.master.hosts.book import MOST_AHEAD
 from discluster.master.records.events import LONGEST
 from discluster.master.store import MasterStore
 from discluster.messages import (
+    Allowance,
     AllowanceReport,
     ClusterView,
     HostReport,
+    Message,
+    PermitUsed,
     PlanRefused,
     ShardView,
     cluster_to_control,
     control_to_master,
     decode,
     encode,
+    master_to_control,
 )
 from discluster.plan import Session, is_sound
+from tests.clock import ManualClock
 from tests.fuzz import masters
 from tests.fuzz.contract import check_error, within
+from tests.unit.control.purses import full_purse
 from tests.unit.master.fakes import Running
 from tests.unit.master.fleets import report
 
@@ -184,6 +193,47 @@ async def test_cluster_with_the_last_number_and_too_many_shards_is_adopted(tmp_p
         await running.after(60)
         assert running.master.fleet is not None
         await restarted(running, tmp_path)
+
+
+async def test_serial_that_a_host_claims_uses_up_no_numbers(tmp_path: Path) -> None:
+    """The next allowance of every host would have one that no CONTROL takes."""
+    async with masters.master(tmp_path) as running:
+        beta, alpha = running.connect("beta"), running.connect("alpha")
+        await running.after(1)
+        alpha.say(AllowanceReport(serial=2**63 - 1))
+        beta.say(AllowanceReport(serial=0))
+        await running.after(60)
+        said = [message for message in beta.heard() if isinstance(message, Allowance)]
+        assert said
+        for message in said:
+            assert decode(master_to_control, encode(message), peer="MASTER") == message
+
+
+async def test_run_that_a_host_claims_leaves_room_for_a_restart(tmp_path: Path) -> None:
+    """A restart raises it by one, and the plan must be readable then, too."""
+    view = ShardView(shard=0, state="ready")
+    cluster = ClusterView(cluster=5, unit="active", run=2**63 - 1, shards=(view,))
+    told = HostReport(plan_generation=7, shard_count=4, holding=(0,), clusters=(cluster,))
+    async with masters.master(tmp_path) as running:
+        running.connect("alpha", told)
+        await running.after(60)
+        running.master.restarts.at_once(RestartRequest(clusters=(5,)))
+        await restarted(running, tmp_path)
+
+
+@pytest.mark.parametrize("at", [1e12, -1e12, 1e9])
+async def test_instant_that_a_cluster_claims_is_one_that_master_takes(at: float) -> None:
+    """CONTROL tells it by MASTER's clock. MASTER would refuse the message, and so the host."""
+    clock = ManualClock()
+    desk = PermitDesk(clock=clock, interval=5, purse=full_purse(clock))
+    now = clock.monotonic()
+    told: list[Message] = []
+    for offset in (-5000, 5000):
+        desk.master_connected(told.append, MasterTime(asked=now, told=now + offset, heard=now))
+        desk.used(3, at=at)
+    for message in told:
+        assert decode(control_to_master, encode(message), peer="CONTROL") == message
+    assert sum(isinstance(message, PermitUsed) for message in told) == 2
 
 
 async def test_words_of_a_host_do_not_fill_masters_disk(tmp_path: Path) -> None:

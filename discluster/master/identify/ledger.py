@@ -20,6 +20,9 @@ from discluster.messages import Allowance, AllowanceReport
 
 log = logging.getLogger(__name__)
 
+# A MASTER that lost its files goes on above what hosts have. One that is further ahead was made up,
+# and harms nobody but its own host.
+_MOST_AHEAD: Final = 2**32
 # What a refusal begins with when it is for the budget.
 NO_BUDGET: Final = "waiting for identify budget"
 
@@ -151,7 +154,8 @@ class IdentifyLedger:
             self._took_over.add(host)
         heard = allowances.heard(self._told.get(host, ()), report, first=first, now=self.now())
         self._told[host] = heard.allowances
-        self._serial = max(self._serial, report.serial)
+        if report.serial <= self._serial + _MOST_AHEAD:
+            self._serial = max(self._serial, report.serial)
         if heard.spent:
             log.info("%s spent %d identifies without MASTER", host, heard.spent)
             self._charge(heard.spent)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from discluster.bounds import MOST_RUNS
 from discluster.master.parts import is_with
 from discluster.messages import ClusterView, HostReport, ShardView
 from discluster.plan import ClusterPlan, FleetPlan, Restarted, Underway
@@ -43,7 +44,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def next_run(self) -> int:
         """Above the one in the plan, and what runs: that is higher after MASTER lost its files."""
-        return max(self.run, self.view.run if self.view is not None else 0) + 1
+        told = self.view.run if self.view is not None else 0
+        return max(self.run, min(told, MOST_RUNS)) + 1
 
     @property
     def ready(self) -> tuple[int, ...]:

@@ -5,12 +5,14 @@ Whatever that is, MASTER goes on, answers operators, and can be started anew fro
 other host is cut, and the budget is no more than before.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import strategies as st
 
-from discluster.errors import ProtocolError
+from discluster.console import RestartRequest
+from discluster.errors import DisclusterError, ProtocolError
 from discluster.master.store import MasterStore
 from discluster.messages import (
     AllowanceReport,
@@ -30,6 +32,7 @@ from discluster.messages import (
     control_to_master,
     decode,
     encode,
+    master_to_control,
 )
 from tests.fuzz import masters, shapes
 from tests.unit.master.fakes import Control, Running
@@ -65,6 +68,8 @@ async def _scene(directory: Path, messages: list[ControlToMaster]) -> None:
                 hostile.say(message)
             await running.after(0.5)
             _check(running, directory)
+        _order(running)
+        _check(running, directory)
         after = running.master.permits.overview()
         assert (after.identify.remaining or 0) <= (before.identify.remaining or 1000)
         hostile.leave()
@@ -73,6 +78,18 @@ async def _scene(directory: Path, messages: list[ControlToMaster]) -> None:
             await running.after(5)
         _check(running, directory)
         assert not beta.closed
+        for heard in beta.heard():
+            assert decode(master_to_control, encode(heard), peer="MASTER") == heard
+
+
+def _order(running: Running) -> None:
+    """The operator restarts whatever there is."""
+    fleet = running.master.fleet
+    clusters = (
+        [number for entry in fleet.hosts.values() for number in entry.clusters] if fleet else []
+    )
+    with contextlib.suppress(DisclusterError):
+        running.master.restarts.at_once(RestartRequest(clusters=tuple(clusters)))
 
 
 def _check(running: Running, directory: Path) -> None:
