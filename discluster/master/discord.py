@@ -65,10 +65,15 @@ async def fetch_gateway_bot(
         UnavailableError: Discord cannot be reached, or answers with something else.
     """
     url = f"{api.rstrip('/')}/gateway/bot"
-    headers = {"Authorization": f"Bot {token.reveal()}", "User-Agent": USER_AGENT}
+    headers = {
+        "Authorization": f"Bot {token.reveal()}",
+        "User-Agent": USER_AGENT,
+        "Accept-Encoding": "identity",
+    }
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
+            # Some hundred bytes; compressed, they could be as many megabytes.
+            aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
             session.get(url, headers=headers, allow_redirects=False) as response,
         ):
             body = await response.content.read(_MAXIMUM_BODY)

@@ -2,6 +2,7 @@
 """The one call to Discord against a real server on loopback, and when it is made."""
 
 import asyncio
+import gzip
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from discluster.master.records.events import EventLog
 from discluster.master.store import MasterStore
 from discluster.secret import Secret
 from tests.clock import ManualClock
+from tests.fuzz.contract import within
 from tests.unit.master.fakes import Discord, answer, settings
 from tests.unit.master.fleets import GATEWAY
 
@@ -271,3 +273,17 @@ def test_nobody_but_master_asks_discords_api() -> None:
     others = {name for name in ours if not name.startswith("simulator/")}
     assert {name for name in others if name.startswith(("gateway", "cluster", "control"))} == set()
     assert "master/discord.py" in others
+
+
+async def test_answer_that_is_compressed_is_not_unpacked(serve: Serve) -> None:
+    """It was not asked for, and a megabyte of it can be a gigabyte."""
+    seen: list[web.Request] = []
+
+    async def answering(request: web.Request) -> web.Response:
+        seen.append(request)
+        bomb = gzip.compress(b" " * (32 << 20))
+        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    with within(cpu=5, mebibytes=40), pytest.raises(UnavailableError, match="cannot be read"):
+        await fetch_gateway_bot(await serve(answering), TOKEN)
+    assert seen[0].headers["Accept-Encoding"] == "identity"
