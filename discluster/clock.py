@@ -53,9 +53,11 @@ class SteadyWall:
 
 
 def in_words(seconds: float) -> str:
-    """A time span for a sentence: ``40 s``, ``12 min``, ``3 h``, ``2 h 15 min``."""
+    """A time span for a sentence: ``40 s``, ``12 min``, ``3 h``, ``2 h 15 min``, ``20 d``."""
     if seconds < 59.5:
         return f"{max(0, round(seconds))} s"
+    if seconds >= 2 * DAY:
+        return f"{round(seconds / DAY)} d"
     hours, minutes = divmod(round(seconds / 60), 60)
     parts = [f"{hours} h"] if hours else []
     return " ".join([*parts, f"{minutes} min"] if minutes else parts)

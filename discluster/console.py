@@ -29,6 +29,7 @@ class HostStatus(Message, frozen=True, kw_only=True):
 
     ``standing``: what is planned for it. Drained: draining, and it has no shard any more; unfit: it
     does not reach Discord. ``seen``: seconds since the last word of it, None if never.
+    ``master``, ``certificate``: how it stands with them in words, as the host itself tells.
     """
 
     host: str
@@ -45,6 +46,7 @@ class HostStatus(Message, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
     summary: str = ""
     master: str = ""
+    certificate: str = ""
 
 
 class StoppedShard(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from discluster.bounds import (
     ShardId,
     Version,
 )
+from discluster.certificates import Certificate
 from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import ProtocolError
 from discluster.plan import IdentifySlots, Session
@@ -31,7 +32,7 @@ from discluster.plan import IdentifySlots, Session
 # Seconds in which a permit can be used. A lane is taken for longer than that when nothing is heard
 # of its permit, as of one on a host that is lost; a process that is slower has to ask again.
 PERMIT_LIFE: Final = 10.0
-PROTOCOL: Final = 4
+PROTOCOL: Final = 5
 T = TypeVar("T")
 
 ShardState = Literal[
@@ -220,6 +221,24 @@ class Goodbye(Message, frozen=True, kw_only=True):
     """
 
 
+class CertificateReport(Message, frozen=True, kw_only=True):
+    """The certificate that this host has on disk, and the ids of the authorities that it trusts.
+    ``wall``: its clock. Comes whenever one of them changes, and now and then.
+    """
+
+    certificate: Certificate
+    trusts: Annotated[tuple[str, ...], msgspec.Meta(max_length=8)]
+    wall: float
+
+
+class RenewRequest(Message, frozen=True, kw_only=True):
+    """Asks for a new certificate of this host. ``csr``: PEM, for a new key. Answered by
+    :class:`Renewed` or :class:`RenewRefused`.
+    """
+
+    csr: Annotated[str, msgspec.Meta(max_length=16_384)]
+
+
 # --- MASTER -> CONTROL ---------------------------------------------------------------------------
 
 
@@ -269,6 +288,29 @@ class Halt(Message, frozen=True, kw_only=True):
     """Discord rejected this fleet for the ``reason``, in words: nobody dials. None: all may."""
 
     reason: str | None
+
+
+class Trust(Message, frozen=True, kw_only=True):
+    """Whom to believe. ``authorities``: all certificates that are trusted, PEM; ``signing``: the id
+    of the one that others shall give way to. ``revoked``: see
+    :func:`discluster.certificates.is_revoked`. Answered by :class:`CertificateReport`.
+    """
+
+    authorities: str
+    signing: str
+    revoked: dict[str, float] = {}
+
+
+class Renewed(Message, frozen=True, kw_only=True):
+    """``certificate``: PEM, for the key of the request."""
+
+    certificate: str
+
+
+class RenewRefused(Message, frozen=True, kw_only=True):
+    """No new certificate, and why in words."""
+
+    reason: str
 
 
 class Rejected(Message, frozen=True, kw_only=True):
@@ -411,6 +453,8 @@ ControlToMaster = (
     | AllowanceReport
     | Checkpoint
     | ClearanceCase
+    | CertificateReport
+    | RenewRequest
     | Goodbye
     | Ping
     | Pong
@@ -424,6 +468,9 @@ MasterToControl = (
     | Clearance
     | Halt
     | GoodbyeSeen
+    | Trust
+    | Renewed
+    | RenewRefused
     | Rejected
     | Ping
     | Pong

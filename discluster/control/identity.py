@@ -1,39 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who this host is to MASTER: its key and certificate, and how it gets them.
+"""Who this host is to MASTER: its key and certificate, and whom it trusts.
 
 The key is made here and never leaves. The certificate's only name is the host's.
 """
 
-import asyncio
-import hashlib
 import json
-import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from discluster.console import Failure, JoinAnswer, JoinRequest
-from discluster.decoding import DECODE_ERRORS
-from discluster.errors import (
-    ConfigurationError,
-    DisclusterError,
-    ProtocolError,
-    RefusedError,
-    StateError,
-    UnavailableError,
-)
+from discluster import pem
+from discluster.certificates import Certificate, is_revoked
+from discluster.clock import in_words
+from discluster.decoding import DECODE_ERRORS, reason_of
+from discluster.errors import ConfigurationError, ProtocolError, RefusedError, StateError
 from discluster.files import read_if_there, write_atomically
-from discluster.messages import encode
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
+CLOCK: Final = "certificate-time"
+"""Code of errors that clocks which differ can be the reason of."""
 _JOIN_HINT: Final = (
     "on MASTER's machine run 'disclusterctl token create --host {host}', then run here, as root,"
     " the line that it prints"
@@ -41,14 +30,21 @@ _JOIN_HINT: Final = (
 
 
 class Identity:
-    """The files in ``identity/``: ``host.key``, ``host.crt``, ``ca.crt``, ``joined.json``."""
+    """The files in ``identity/``: ``host.pem``, ``ca.crt``, ``revoked.json``, ``joined.json``.
+
+    Key and certificate are in one file, so that whatever is killed they belong together.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._host = directory / "host.pem"
+        self._authorities = directory / "ca.crt"
+        self._revoked_file = directory / "revoked.json"
+        self._revoked: Mapping[str, float] | None = None
 
     @property
     def joined(self) -> bool:
-        return (self._directory / "host.crt").exists()
+        return self._host.exists()
 
     def master_url(self) -> str | None:
         """The address that was joined, if any.
@@ -72,16 +68,34 @@ class Identity:
         Raises:
             StateError: the certificate cannot be read.
         """
+        return str(self.certificate().host)
+
+    def certificate(self) -> Certificate:
+        """The one on disk.
+
+        Raises:
+            StateError: it cannot be read.
+        """
         try:
-            raw = (self._directory / "host.crt").read_bytes()
-            names = x509.load_pem_x509_certificate(raw).extensions.get_extension_for_class(
-                x509.SubjectAlternativeName
-            )
-            return str(names.value.get_values_for_type(x509.DNSName)[0])
-        except (OSError, ValueError, IndexError, x509.ExtensionNotFound) as error:
-            raise StateError(
-                f"{self._directory / 'host.crt'}: not this host's certificate: {error}"
-            ) from None
+            certificate = pem.read(self._host.read_text())
+            if certificate.host is None:
+                raise ValueError("it has not one host's name")
+        except (OSError, ValueError) as error:
+            raise StateError(f"{self._host}: not this host's certificate: {error}") from None
+        return certificate
+
+    def trusts(self) -> tuple[str, ...]:
+        """The ids of the authorities that are trusted.
+
+        Raises:
+            StateError: they cannot be read.
+        """
+        try:
+            return tuple(pem.authorities(self._authorities.read_text()))
+        except (OSError, ValueError) as error:
+            raise StateError(f"{self._authorities}: cannot be read: {error}") from None
+
+    # --- TLS ---
 
     def ssl_context(self, host: str, *, now: float) -> ssl.SSLContext:
         """TLS 1.3 with our certificate, trusting the fleet's authority and nobody else. ``now``:
@@ -89,7 +103,7 @@ class Identity:
 
         Raises:
             ConfigurationError: this host did not join, or its files cannot be used.
-            RefusedError: its certificate has expired.
+            RefusedError: its certificate has expired, or is not valid yet.
         """
         return self._own(ssl.Purpose.SERVER_AUTH, host, now)
 
@@ -99,6 +113,8 @@ class Identity:
         """
         context = self._own(ssl.Purpose.CLIENT_AUTH, host, now)
         context.verify_mode = ssl.CERT_REQUIRED
+        # A session that is taken up again is not asked for its certificate: it could be revoked.
+        context.num_tickets = 0
         return context
 
     def asking_context(self, host: str, *, now: float) -> ssl.SSLContext:
@@ -112,18 +128,26 @@ class Identity:
         return context
 
     def is_certificate_of(self, host: str, certificate: bytes | None, *, now: float) -> bool:
-        """Whether ``certificate`` (DER) is one that the fleet's authority made for ``host``."""
+        """Whether ``certificate`` (DER) is one that the fleet's authority made for ``host``, and
+        MASTER did not revoke it.
+        """
         try:
-            authority = x509.load_pem_x509_certificate((self._directory / "ca.crt").read_bytes())
-            peer = x509.load_der_x509_certificate(certificate or b"")
-            peer.verify_directly_issued_by(authority)
-            names = peer.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            uses = peer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            peer = pem.parsed(certificate or b"")
+            # Before anything in it is looked at: whoever answers may show what he likes.
+            if not any(pem.is_issued_by(peer, one) for one in self._trusted().values()):
+                return False
+            told = pem.facts(peer)
+        except (OSError, ValueError):
             return False
-        valid = peer.not_valid_before_utc.timestamp() <= now <= peer.not_valid_after_utc.timestamp()
-        is_host = ExtendedKeyUsageOID.CLIENT_AUTH in uses
-        return valid and is_host and names.get_values_for_type(x509.DNSName) == [host]
+        valid = peer.not_valid_before_utc.timestamp() <= now <= told.expires
+        return valid and told.host == host and not is_revoked(told, self.revoked)
+
+    def admits(self, certificate: bytes | None) -> bool:
+        """Whether one (DER) that TLS has verified is not revoked."""
+        try:
+            return not is_revoked(pem.read(certificate or b""), self.revoked)
+        except ValueError:
+            return False
 
     def _own(self, purpose: ssl.Purpose, host: str, now: float) -> ssl.SSLContext:
         """TLS 1.3 with our certificate, and the fleet's authority alone."""
@@ -133,136 +157,121 @@ class Identity:
                 hint=_JOIN_HINT.format(host=host),
             )
         try:
-            context = ssl.create_default_context(purpose, cafile=str(self._directory / "ca.crt"))
+            context = ssl.create_default_context(purpose, cafile=str(self._authorities))
             context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.load_cert_chain(self._directory / "host.crt", self._directory / "host.key")
+            context.load_cert_chain(self._host)
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
                 f"{self._directory}: the certificate or key cannot be used: {error}",
                 hint=_JOIN_HINT.format(host=host),
             ) from None
-        self._refuse_expired(host, now)
+        self._refuse_untimely(host, now)
         return context
 
-    def _refuse_expired(self, host: str, now: float) -> None:
+    def _refuse_untimely(self, host: str, now: float) -> None:
         # MASTER would hang up without a word that reaches us: in TLS 1.3 the client's certificate
         # is looked at after its handshake is done.
-        raw = (self._directory / "host.crt").read_bytes()
-        end = x509.load_pem_x509_certificate(raw).not_valid_after_utc
-        if end.timestamp() < now:
+        certificate = pem.parsed(self._host.read_text())
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if now > end.timestamp():
             raise RefusedError(
-                f"{self._directory / 'host.crt'}: this machine's certificate expired on"
-                f" {end:%Y-%m-%d}",
+                f"{self._host}: this machine's certificate expired on {end:%Y-%m-%d}",
                 hint=_JOIN_HINT.format(host=host),
+                code=CLOCK,
+            )
+        if now < begin.timestamp():
+            early = in_words(begin.timestamp() - now)
+            raise RefusedError(
+                f"{self._host}: this machine's certificate is valid only in {early}",
+                hint="set this machine's clock: timedatectl set-ntp true",
+                code=CLOCK,
             )
 
-    async def join(self, *, master: str, token: str, ca_fingerprint: str, host: str) -> None:
-        """Gets a certificate for ``host`` and stores it with the authority's.
+    # --- what changes ---
+
+    def store(
+        self, key: ec.EllipticCurvePrivateKey, certificate: str, *, authorities: str, master: str
+    ) -> None:
+        """What MASTER gave to a machine that joins. Raises StateError."""
+        write_atomically(self._authorities, authorities, mode=0o644)
+        write_atomically(self._directory / "joined.json", json.dumps({"master": master}))
+        self._write(key, certificate)
+
+    def renew(self, key: ec.EllipticCurvePrivateKey, certificate: str, *, now: float) -> None:
+        """Takes the place of what was there, if it is as good.
 
         Raises:
-            RefusedError: the fingerprint differs, or MASTER refuses token or name.
-            UnavailableError: MASTER cannot be reached.
+            ProtocolError: it is not for this host and ``key``, or is of no use here and now; what
+                was there stays.
+            StateError: it cannot be written.
         """
-        master = master.rstrip("/")
-        ca = await _fetch_authority(master, ca_fingerprint)
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-        request = JoinRequest(
-            token=token, host=host, csr=csr.public_bytes(serialization.Encoding.PEM).decode()
-        )
-        answer = await _ask_to_join(master, ca, request)
-        self._store(key, answer, master)
+        host = self.host_name()
+        check_own(certificate, key)
+        der = ssl.PEM_cert_to_DER_cert(pem.pem_blocks(certificate, "CERTIFICATE")[0])
+        if not self.is_certificate_of(host, der, now=now):
+            raise ProtocolError(f"MASTER sent a certificate that is none of {host}, here and now")
+        self._write(key, certificate)
 
-    def _store(self, key: ec.EllipticCurvePrivateKey, answer: JoinAnswer, master: str) -> None:
-        raw_key = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        write_atomically(self._directory / "host.key", raw_key, mode=0o600)
-        write_atomically(self._directory / "ca.crt", answer.ca, mode=0o644)
-        write_atomically(self._directory / "joined.json", json.dumps({"master": master}))
-        write_atomically(self._directory / "host.crt", answer.certificate, mode=0o644)
+    def trust(self, authorities: str, revoked: Mapping[str, float]) -> bool:
+        """Whom to believe from now on; whether that is news.
+
+        Raises:
+            ProtocolError: the authority of our own certificate would not be trusted any more, or
+                what MASTER sent is none.
+            StateError: it cannot be written.
+        """
+        try:
+            told = pem.authorities(authorities)
+        except ValueError as error:
+            raise ProtocolError(f"MASTER sent no authorities: {error}") from None
+        own = self.certificate().authority
+        if own not in told:
+            raise ProtocolError("MASTER sent authorities of which none made our own certificate")
+        known = self.trusts()
+        if tuple(told) != known:
+            write_atomically(self._authorities, authorities, mode=0o644)
+        if revoked != self.revoked:
+            write_atomically(self._revoked_file, msgspec.json.encode(revoked), mode=0o644)
+            self._revoked = dict(revoked)
+        return tuple(told) != known
+
+    @property
+    def revoked(self) -> Mapping[str, float]:
+        """As MASTER told last."""
+        if self._revoked is None:
+            text = read_if_there(self._revoked_file)
+            try:
+                self._revoked = msgspec.json.decode(text or "{}", type=dict[str, float])
+            except DECODE_ERRORS as error:
+                hint = "remove it; MASTER tells it anew"
+                told = f"{self._revoked_file}: cannot be read: {reason_of(error)}"
+                raise StateError(told, hint=hint) from None
+        return self._revoked
+
+    def _trusted(self) -> Mapping[str, x509.Certificate]:
+        return pem.authorities(self._authorities.read_text())
+
+    def _write(self, key: ec.EllipticCurvePrivateKey, certificate: str) -> None:
+        write_atomically(self._host, pem.private_pem(key) + certificate, mode=0o600)
+
+    def adopt_former_layout(self) -> None:
+        """Key and certificate used to be in two files. For CONTROL's own user: whoever is more than
+        that must not follow what stands there.
+        """
+        key, certificate = self._directory / "host.key", self._directory / "host.crt"
+        if key.exists() and certificate.exists() and not self._host.exists():
+            both = (read_if_there(key) or "") + (read_if_there(certificate) or "")
+            write_atomically(self._host, both, mode=0o600)
+        if self._host.exists():
+            for path in (key, certificate):
+                path.unlink(missing_ok=True)
 
 
-async def _fetch_authority(master: str, fingerprint: str) -> str:
-    """MASTER's CA, trusted only because its fingerprint is the one that the operator brought."""
-    unverified = ssl.create_default_context()
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    status, body = await _exchange("GET", f"{master}/v1/ca", unverified, None)
-    if status != 200:
-        raise ProtocolError(f"{master} does not answer like a MASTER (HTTP {status})")
+def check_own(certificate: str, key: ec.EllipticCurvePrivateKey) -> None:
+    """Whether it was made for ``key``; raises ProtocolError if not."""
     try:
-        certificate = x509.load_pem_x509_certificate(body)
-    except ValueError:
-        raise ProtocolError(f"{master} does not answer like a MASTER: no certificate") from None
-    der = certificate.public_bytes(serialization.Encoding.DER)
-    found = f"sha256:{hashlib.sha256(der).hexdigest()}"
-    if found != fingerprint.lower():
-        raise RefusedError(
-            f"{master} has another authority than expected: its fingerprint is {found}",
-            hint="is this the right address? If so, somebody is between here and MASTER",
-        )
-    return body.decode()
-
-
-async def _ask_to_join(master: str, ca: str, request: JoinRequest) -> JoinAnswer:
-    context = ssl.create_default_context(cadata=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    status, body = await _exchange("POST", f"{master}/v1/join", context, encode(request))
-    try:
-        if status != 200:
-            failure = msgspec.json.decode(body, type=Failure)
-            raise RefusedError(failure.message, hint=failure.hint, code=failure.code)
-        return msgspec.json.decode(body, type=JoinAnswer)
-    except DECODE_ERRORS:
-        raise ProtocolError(f"{master} does not answer like a MASTER (HTTP {status})") from None
-
-
-async def _exchange(
-    method: str, url: str, context: ssl.SSLContext, body: bytes | None
-) -> tuple[int, bytes]:
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-            session.request(method, url, ssl=context, data=body) as response,
-        ):
-            return response.status, await response.read()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise explain_connection_error(url, error) from None
-
-
-def explain_connection_error(url: str, error: BaseException) -> DisclusterError:
-    """What went wrong on the way to MASTER, in words."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return RefusedError(
-            f"the certificate of {url} is not accepted: {error.certificate_error}",
-            hint="the address must be one of 'names' in master.yaml, and the clocks must agree;"
-            " after MASTER's authority was replaced this machine must join again",
-        )
-    text = str(error)
-    if isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)) or "alert" in text.lower():
-        return RefusedError(
-            f"{url} refused this machine's certificate: {text}",
-            hint="it may have expired or come from another fleet; join again with a new token",
-        )
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return UnavailableError(
-            f"{url} ended the connection before it answered",
-            hint="it is being stopped, or it does not accept this machine's certificate: then join"
-            " again with a new token",
-        )
-    if isinstance(error, asyncio.TimeoutError):
-        text = "no answer in time"
-    elif isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
-        number = cause.errno or 0
-        text = os.strerror(number) if number > 0 else cause.strerror or str(cause)
-        if not text and isinstance(cause, ConnectionError):
-            text = "the connection was broken off"
-    return UnavailableError(
-        f"MASTER cannot be reached at {url}: {text or type(error).__name__}",
-        hint="is discluster-master running there, and the port open?",
-    )
+        theirs = pem.parsed(certificate).public_key()
+    except ValueError as error:
+        raise ProtocolError(f"MASTER sent no certificate: {error}") from None
+    if theirs != key.public_key():
+        raise ProtocolError("MASTER sent a certificate for another key than ours")

@@ -126,6 +126,15 @@ def unattended(tenure: Tenure) -> Tenure:
     return msgspec.structs.replace(tenure, lease=Lease(until=None, then=tenure.when_isolated))
 
 
+def turned_away(tenure: Tenure, now: float) -> Tenure:
+    """MASTER keeps this host out, and so gives its shards to others: as good as cut off. The
+    clusters stop when the lease ends, whatever is set for machines that nobody can tell about.
+    """
+    lease = tenure.lease
+    until = now if lease.until is None else lease.until
+    return msgspec.structs.replace(tenure, lease=Lease(until=until, then="stop"), cut_off=now)
+
+
 def patience(tenure: Tenure) -> float:
     """Seconds for which the witnesses' answers are waited for: the first round leaves time for a
     second one.

@@ -153,6 +153,10 @@ class Leasing:
         """MASTER refused the hello without taking notice of this host."""
         self._change(rules.not_taken(self._tenure))
 
+    def turned_away(self) -> None:
+        """MASTER keeps this host out."""
+        self._change(rules.turned_away(self._tenure, self._now()))
+
     def heard(self) -> None:
         """Anything came from MASTER."""
         self._heard = self._now()

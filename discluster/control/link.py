@@ -16,7 +16,8 @@ from typing import Final, Protocol
 import aiohttp
 
 from discluster.clock import Clock
-from discluster.control.identity import explain_connection_error
+from discluster.control.identity import CLOCK
+from discluster.control.joining import clock_trouble, explain_connection_error, masters_clock
 from discluster.control.mastertime import MasterTime
 from discluster.errors import DisclusterError, ProtocolError, RefusedError, UnavailableError
 from discluster.messages import (
@@ -42,6 +43,7 @@ _MAX_MESSAGE: Final = 32 * 1024 * 1024
 # Twice the shards there can be: what waits for a MASTER that does not read is no use to it.
 _MOST_WAITING: Final = 131_072
 _CLOSE_TIMEOUT: Final = 2.0
+_KEPT_OUT: Final = ("revoked", "removed")
 
 
 class Contact(Protocol):
@@ -57,6 +59,10 @@ class Contact(Protocol):
 
     def not_taken(self) -> None:
         """MASTER refused the hello without taking notice of this host."""
+        ...
+
+    def turned_away(self) -> None:
+        """MASTER keeps this host out, and gives its shards to others."""
         ...
 
     def heard(self) -> None: ...
@@ -146,12 +152,23 @@ class MasterLink:
                 await self._connect_once()
                 error: DisclusterError = UnavailableError("MASTER closed the connection")
             except DisclusterError as raised:
-                error = raised
+                error = await self._with_clocks(raised)
             if self._clock.monotonic() - began > 30:
                 pause = 0.25
             self._tell(error)
             await self._clock.sleep(pause * (0.5 + self._rng.random()))
             pause = min(pause * 2, self._longest_pause)
+
+    async def _with_clocks(self, error: DisclusterError) -> DisclusterError:
+        """A certificate that is not valid yet, or no more, may be so by one clock only."""
+        if error.code != CLOCK:
+            return error
+        masters = await masters_clock(self._url)
+        told = clock_trouble(self._clock.wall(), masters) if masters is not None else None
+        if told is None:
+            return error
+        hint = "set the clock that is wrong: timedatectl set-ntp true"
+        return RefusedError(f"{error.message}; {told}", hint=hint, code=error.code)
 
     def _tell(self, error: DisclusterError) -> None:
         state = error.render()
@@ -198,7 +215,7 @@ class MasterLink:
         if isinstance(welcome, Rejected):
             if welcome.code == ProtocolError.code:
                 self._contact.not_taken()
-            raise RefusedError(f"MASTER refused this machine: {welcome.reason}", code=welcome.code)
+            raise self._rejected(f"MASTER refused this machine: {welcome.reason}", welcome)
         if not isinstance(welcome, Welcome):
             raise ProtocolError("MASTER did not greet")
         self._queue = asyncio.Queue(_MOST_WAITING)
@@ -245,12 +262,17 @@ class MasterLink:
             elif isinstance(message, GoodbyeSeen):
                 self._part(acknowledged=True)
             elif isinstance(message, Rejected):
-                raise RefusedError(f"MASTER ended the connection: {message.reason}")
+                raise self._rejected(f"MASTER ended the connection: {message.reason}", message)
             elif not isinstance(message, Welcome):
                 self._on_message(message)
             now = self._clock.monotonic()
             if pause := pace.spent(now - began, now):
                 await self._clock.sleep(pause)
+
+    def _rejected(self, words: str, message: Rejected) -> RefusedError:
+        if message.code in _KEPT_OUT:
+            self._contact.turned_away()
+        return RefusedError(words, code=message.code)
 
     def _answered(self, pong: Pong) -> None:
         if (ping := self._pings.pop(pong.number, None)) is None:

@@ -10,27 +10,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from discluster import __version__, documents, logs
 from discluster.clock import Clock, SystemClock
+from discluster.console import HostStatus
 from discluster.control.addresses import Endpoint
 from discluster.control.allowance import Purse, ShareFile
 from discluster.control.clusters import ClusterHub, cluster_user
 from discluster.control.daemon import ControlDaemon
 from discluster.control.embedded import EmbeddedSupervisor
 from discluster.control.identity import Identity
+from discluster.control.joining import join
 from discluster.control.leasing import Leasing
 from discluster.control.link import MasterLink
+from discluster.control.mastertime import MasterTime
 from discluster.control.operators import operator_socket
 from discluster.control.owner import become_owner_of
 from discluster.control.panel import WitnessPanel
 from discluster.control.permits import PermitDesk
+from discluster.control.renewal import Renewing
 from discluster.control.settings import ControlSettings, MasterUrl
 from discluster.control.store import ControlStore
 from discluster.control.supervisor import Supervisor
 from discluster.control.systemd import SystemdSupervisor
 from discluster.control.witness import Witness
 from discluster.errors import ConfigurationError, DisclusterError
+from discluster.files import read_if_there
 from discluster.lease import boot_id, boottime
+from discluster.messages import MasterToControl
 from discluster.notify import SystemdNotifier
 from discluster.plan import HostName
 from discluster.service import no_core_dumps, report_error, run_service
@@ -54,7 +62,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     join = commands.add_parser("join", help="join a fleet: get this machine's certificate")
     join.add_argument("master", help="https://HOST:PORT of MASTER")
-    join.add_argument("--token", required=True, help="from 'disclusterctl token create'")
+    token = join.add_mutually_exclusive_group(required=True)
+    token.add_argument("--token", help="from 'disclusterctl token create'; - reads standard input")
+    token.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="the same in a file, so that no list of processes shows it",
+    )
     join.add_argument("--ca-fingerprint", required=True, help="sha256:… of MASTER's authority")
     join.add_argument("--host", help="name in the fleet (default: the machine's host name)")
     return parser
@@ -67,8 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         host = _host_name(settings, arguments)
         identity = Identity(settings.own_state / "identity")
         if arguments.command == "join":
+            token = _token(arguments)
             become_owner_of(settings.own_state)
-            return _join(identity, arguments, host)
+            return _join(identity, arguments, host, token)
+        identity.adopt_former_layout()
         if identity.joined:
             host = identity.host_name()
     except DisclusterError as error:
@@ -83,20 +100,36 @@ def _host_name(settings: ControlSettings, arguments: argparse.Namespace) -> str:
     return str(documents.read_value(name, HostName, what="host name"))
 
 
-def _join(identity: Identity, arguments: argparse.Namespace, host: str) -> int:
+def _join(identity: Identity, arguments: argparse.Namespace, host: str, token: str) -> int:
     # The token must not go over a connection that is not TLS.
     master = str(documents.read_value(arguments.master, MasterUrl, what="MASTER's address"))
     asyncio.run(
-        identity.join(
+        join(
+            identity,
             master=master,
-            token=arguments.token,
+            token=token,
             ca_fingerprint=arguments.ca_fingerprint,
             host=host,
+            wall=SystemClock().wall,
         )
     )
     print(f"{host} joined the fleet of {arguments.master}")
     print("next: systemctl start discluster-control (restart it if it runs already)")
     return 0
+
+
+def _token(arguments: argparse.Namespace) -> str:
+    """The join token. Raises ConfigurationError."""
+    if arguments.token_file is None:
+        token = sys.stdin.readline() if arguments.token == "-" else arguments.token
+        where = "standard input" if arguments.token == "-" else "--token"
+    else:
+        token, where = read_if_there(arguments.token_file) or "", arguments.token_file
+    if not token.strip():
+        raise ConfigurationError(
+            f"{where}: there is no join token", hint="make one: disclusterctl token create"
+        )
+    return str(token.strip())
 
 
 async def _serve(
@@ -122,6 +155,13 @@ async def _serve(
         notifier=notifier,
         checkpoint_interval=settings.checkpoint_interval,
     )
+    witness = _witness(settings, identity, host, clock, leasing, daemon)
+    renewing = Renewing(
+        identity,
+        on_change=witness.renew if witness is not None else lambda: None,
+        clock=clock,
+        rng=random.Random(),
+    )
     hub = ClusterHub(
         path=settings.clusters_socket,
         user=lambda: cluster_user(settings.supervisor),
@@ -130,10 +170,15 @@ async def _serve(
         on_gone=daemon.cluster_gone,
         on_permit=daemon.permit_message,
     )
-    link = _link(settings, identity, host, clock, leasing, daemon)
-    witness = _witness(settings, identity, host, clock, leasing, daemon)
-    async with operator_socket(settings.socket, daemon.status):
+    link = _link(settings, identity, host, clock, leasing, daemon, renewing)
+
+    def status() -> HostStatus:
+        return structs.replace(daemon.status(), certificate=renewing.words())
+
+    async with operator_socket(settings.socket, status), asyncio.TaskGroup() as tasks:
+        renewal = tasks.create_task(renewing.run())
         await daemon.run(hub=hub, link=link, stop=stop, witness=witness)
+        renewal.cancel()
 
 
 def _leasing(settings: ControlSettings, identity: Identity, host: str, clock: Clock) -> Leasing:
@@ -156,20 +201,34 @@ def _link(
     clock: Clock,
     leasing: Leasing,
     daemon: ControlDaemon,
+    renewing: Renewing,
 ) -> MasterLink:
-    return MasterLink(
+    def connected(time: MasterTime) -> None:
+        daemon.master_connected(time)
+        renewing.connected(link.send)
+
+    def lost() -> None:
+        renewing.lost()
+        daemon.master_lost()
+
+    def said(message: MasterToControl) -> None:
+        if not renewing.said(message):
+            daemon.master_said(message)
+
+    link = MasterLink(
         url=lambda: _master_url(settings, identity, host),
         ssl_context=lambda: identity.ssl_context(host, now=clock.wall()),
         hello=daemon.hello,
-        on_connected=daemon.master_connected,
-        on_lost=daemon.master_lost,
-        on_message=daemon.master_said,
+        on_connected=connected,
+        on_lost=lost,
+        on_message=said,
         contact=leasing,
         clock=clock,
         rng=random.Random(),
         connect_timeout=settings.connect_timeout,
         longest_pause=settings.reconnect_maximum,
     )
+    return link
 
 
 def _witness(
@@ -186,6 +245,7 @@ def _witness(
         listen=Endpoint.read(settings.witness_listen),
         announced=settings.witness_address,
         ssl_context=lambda: identity.witness_context(host, now=clock.wall()),
+        admits=identity.admits,
         answer=leasing.answer,
         on_change=daemon.changed,
         clock=clock,

@@ -47,16 +47,19 @@ class Witness:
         listen: Endpoint,
         announced: str | None,
         ssl_context: Callable[[], ssl.SSLContext],
+        admits: Callable[[bytes | None], bool],
         answer: Callable[[], WitnessAnswer],
         on_change: Callable[[], None],
         clock: Clock,
     ) -> None:
         """``announced``: ADDRESS:PORT that others are to use, where it is not ``listen``.
+        ``admits``: whether who shows this certificate (DER), which TLS verified, is answered.
         ``on_change``: called when it listens.
         """
         self._listen = listen
         self._announced = announced
         self._ssl_context = ssl_context
+        self._admits = admits
         self._answer = answer
         self._on_change = on_change
         self._clock = clock
@@ -93,6 +96,15 @@ class Witness:
             if self.trouble != error.render():
                 log.error("no other host can ask this one about MASTER: %s", error.render())
             self.trouble = error.render()
+
+    def renew(self) -> None:
+        """Our certificate, or whom we trust, has changed: connections from now on go by that."""
+        if self._socket is None:
+            return
+        try:
+            self._context = self._ssl_context()
+        except DisclusterError as error:
+            log.error("the witness goes on with the former certificate: %s", error.render())
 
     def close(self) -> None:
         if self._socket is not None:
@@ -141,6 +153,8 @@ class Witness:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         failures = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
         try:
+            if not self._admits(_shown_by(writer.transport)):
+                return
             # Strangers may come as often as they like: they are not worth a line in the journal.
             with contextlib.suppress(*failures):
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -167,3 +181,10 @@ def shown_certificate(transport: asyncio.BaseTransport) -> str | None:
     certificate = transport.get_extra_info("peercert") or {}
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     return ",".join(names) or None
+
+
+def _shown_by(transport: asyncio.BaseTransport) -> bytes | None:
+    """The guest's certificate, DER."""
+    connection = transport.get_extra_info("ssl_object")
+    raw: bytes | None = connection.getpeercert(binary_form=True) if connection is not None else None
+    return raw

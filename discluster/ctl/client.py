@@ -54,6 +54,7 @@ from discluster.operators import (
     WhoAmI,
 )
 from discluster.orders import MovesStatus, Order, Ordered
+from discluster.trust import AuthorityStatus, RevokeRequest, RotateRequest, TrustAnswer
 
 T = TypeVar("T")
 
@@ -192,6 +193,20 @@ class Master:
     async def audit(self, query: AuditQuery) -> AuditPage:
         """Who changed what. ``query.wait`` must be less than the timeout."""
         return _read(AuditPage, await self._request("GET", f"/v1/audit?{_as_query(query)}"))
+
+    async def authority(self) -> AuthorityStatus:
+        """All certificates, and how far a rotation is."""
+        return _read(AuthorityStatus, await self._request("GET", "/v1/authority"))
+
+    async def rotate(self, request: RotateRequest) -> TrustAnswer:
+        """Replaces the authority."""
+        body = messages.encode(request)
+        return _read(TrustAnswer, await self._request("POST", "/v1/authority/rotate", body))
+
+    async def revoke(self, request: RevokeRequest) -> TrustAnswer:
+        """Keeps a host out."""
+        body = messages.encode(request)
+        return _read(TrustAnswer, await self._request("POST", "/v1/hosts/revoke", body))
 
     async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         status, data = await self._way.exchange(method, path, body, timeout=self._timeout)

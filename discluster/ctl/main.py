@@ -13,14 +13,23 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from discluster import __version__, places
-from discluster.ctl.parsers import base, identify, looking, machines, operators, plans, restart
+from discluster.ctl.parsers import (
+    authority,
+    base,
+    identify,
+    looking,
+    machines,
+    operators,
+    plans,
+    restart,
+)
 from discluster.errors import DisclusterError
 
 RUNTIME_DIRECTORY: Final = "/run/discluster"
 BROKEN_PIPE: Final = 141
 INTERRUPTED: Final = 130
 EXIT_STATUSES: Final[Mapping[int, str]] = {
-    3: "status, identify status: there was an answer, and not all is well.",
+    3: "status, identify status, ca status: there was an answer, and not all is well.",
     4: "What was waited for ended, and not as it should; or the time to wait was over.",
     INTERRUPTED: "Ctrl-C.",
     BROKEN_PIPE: "The reader of the output went away.",
@@ -49,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"disclusterctl {__version__}")
     base.add_common(parser, hidden=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (looking, plans, machines, restart, identify, operators):
+    for group in (looking, plans, machines, restart, identify, operators, authority):
         group.add(commands)
     return parser
 

@@ -101,6 +101,8 @@ def _fleet_facts(status: FleetStatus) -> Iterable[tuple[str, str]]:
 
 def _host_facts(status: HostStatus) -> Iterable[tuple[str, str]]:
     yield "MASTER", status.master or "not known"
+    if status.certificate:
+        yield "Certificate", status.certificate
     plan = f"generation {status.plan_generation}" if status.plan_generation else "none yet"
     shards = words.count(status.shards_planned, "shard")
     clusters = words.count(len(status.clusters), "cluster")

@@ -3,11 +3,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from discluster import __version__
 from discluster.clock import Clock, at_most
-from discluster.console import FleetStatus, PlanDiff
+from discluster.console import FleetStatus, PlanDiff, Trouble
 from discluster.master.adoption import caught_up, is_behind
 from discluster.master.desk import DiscordDesk
 from discluster.master.expectation import Expectation, nothing_to_wait_for
@@ -62,10 +62,8 @@ class MasterDaemon:
         boottime: Callable[[], float],
         notifier: Notifier,
     ) -> None:
-        """Reads the stored plan. ``boottime``: seconds, also of those in which the machine sleeps.
-
-        Raises:
-            DocumentError, StateError: it is damaged.
+        """Reads the stored plan; raises DocumentError or StateError if it is damaged.
+        ``boottime``: seconds, also of those in which the machine sleeps.
         """
         self._store = store
         self._discord = discord
@@ -100,6 +98,7 @@ class MasterDaemon:
         self._watch = self._open_watch(boottime)
         self._pusher = Pusher(book=self._book, fleet=lambda: self._fleet, clock=clock)
         self._settled_with: tuple[FleetPlan | None, int, dict[str, int]] = (None, 0, {})
+        self.advisers: list[Callable[[], Iterable[Trouble]]] = []
 
     def _open_office(self, settings: MasterSettings) -> PermitOffice:
         # A predecessor may have granted a permit that is used only now.
@@ -385,6 +384,7 @@ class MasterDaemon:
             crashed=self._watch.crashed,
             rollout=self.restarts.unfinished(),
             moves=self.orders.unfinished,
+            troubles=tuple(trouble for adviser in self.advisers for trouble in adviser()),
             uptime=self._clock.monotonic() - self._began,
         )
 

@@ -21,7 +21,11 @@ from discluster.lease import boottime
 from discluster.master.access.accounts import Accounts
 from discluster.master.access.audit import AuditLog
 from discluster.master.access.authority import Authority
+from discluster.master.access.certificates import CertificateDesk
+from discluster.master.access.tls import ServerTls
 from discluster.master.access.tokens import TokenDesk
+from discluster.master.access.wiring import certificate_desk, certificate_life, enrolment
+from discluster.master.api.certificates import CertificateRoutes
 from discluster.master.api.machines import MachineApi
 from discluster.master.api.operators import OperatorApi
 from discluster.master.daemon import MasterDaemon
@@ -78,22 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) -> None:
     clock, notifier = SystemClock(), SystemdNotifier()
-    now = datetime.datetime.fromtimestamp(clock.wall(), datetime.UTC)
     events = EventLog(settings.own_state, keep=settings.events_kept, clock=clock)
     daemon = _daemon(settings, events, clock, notifier)
-    authority = Authority(settings.own_state / "ca", now=now)
+    directory, names = settings.own_state / "ca", certificate_names(settings)
+    authority = Authority(directory, now=datetime.datetime.now(datetime.UTC))
+    tls = ServerTls(authority, names, life=lambda: certificate_life(daemon), clock=clock)
+    certificates = certificate_desk(
+        daemon, directory=directory, authority=authority, tls=tls, events=events, clock=clock
+    )
     tokens = TokenDesk(settings.own_state / "tokens.json")
     door = for_machines(lambda told: events.record("master", told, severity="warning"))
-    link = _link(daemon, settings, clock, door)
-    names = certificate_names(settings)
-    machines = MachineApi(
-        authority=authority,
-        tokens=tokens,
-        link=link,
-        events=events,
-        readmit=daemon.orders.readmit,
-        clock=clock,
-    )
+    link = _link(daemon, certificates, settings, clock, door)
     audit = AuditLog(settings.own_state, keep=settings.audit_kept, clock=clock)
     operators = OperatorApi(
         daemon=daemon,
@@ -106,28 +105,39 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
         public_url=public_url(settings, names),
         login_life=settings.login_life,
         clock=clock,
+        more=CertificateRoutes(certificates).routes(),
     )
+    joining = enrolment(
+        daemon, tokens=tokens, certificates=certificates, events=events, clock=clock
+    )
+    over_tls = MachineApi(authority=authority, enrolment=joining, link=link).application()
     daemon.orders.followers.append(lambda taken: logs.set_level(taken.log_level))
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGHUP, lambda: _reload(daemon, config, events, notifier)
     )
-    context = authority.server_context(names, now=now)
     async with AsyncExitStack() as stack:
-        over_tls = machines.application()
         operators.attach(over_tls, known=partial(known_operator, door))
-        await serve_machines(stack, door, over_tls, settings, lambda: context)
+        await serve_machines(stack, door, over_tls, settings, lambda: tls.context)
         await serve_operators(stack, for_operators(), operators.application(), settings)
         # Before the interfaces end: whoever waits for events is answered then.
         stack.callback(events.close)
         stack.callback(audit.close)
-        await daemon.run(stop)
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(certificates.run())
+            await daemon.run(stop)
+            looking.cancel()
 
 
 def _link(
-    daemon: MasterDaemon, settings: MasterSettings, clock: SystemClock, door: Reception
+    daemon: MasterDaemon,
+    certificates: CertificateDesk,
+    settings: MasterSettings,
+    clock: SystemClock,
+    door: Reception,
 ) -> ControlLink:
     return ControlLink(
         daemon,
+        certificates,
         ping_interval=settings.ping_interval,
         lease=settings.lease,
         clock=clock,

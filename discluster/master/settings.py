@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from discluster import places
+from discluster.clock import DAY
 from discluster.documents import Rule
 from discluster.master.identify.lanes import taken_at_most
 from discluster.plan import MAXIMUM_SHARDS, MAXIMUM_SHARDS_PER_CLUSTER, GatewayUrl, HostName
@@ -285,6 +286,18 @@ class MasterSettings(msgspec.Struct, frozen=True, kw_only=True):
             reloads=True,
         ),
     ] = 0.5
+    certificate_life: Annotated[
+        float,
+        Setting(
+            "How long certificates made from now on are valid, of hosts and of MASTER. Each is"
+            " renewed by itself at two thirds of that. A host that was off until its own had"
+            " expired must join again with a new token. Minutes are for rehearsals",
+            unit="seconds",
+            minimum=10,
+            maximum=397 * DAY,
+            reloads=True,
+        ),
+    ] = 30 * DAY
     events_kept: Annotated[
         int,
         Setting(

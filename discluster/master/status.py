@@ -63,6 +63,7 @@ class MasterView(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     rollout: RolloutStatus | None = None
     moves: MovesStatus | None = None
+    troubles: tuple[Trouble, ...] = ()
 
 
 def fatal_block(reports: Mapping[str, HostReport]) -> str | None:
@@ -205,6 +206,7 @@ def _troubles(view: MasterView) -> Iterator[Trouble]:
             text = f"{name} refused its plan: {host.refused_plan}"
             yield Trouble(severity="error", text=text, host=name)
     yield from crash_troubles(shards, view.crashed)
+    yield from view.troubles
     for note in view.notes:
         yield Trouble(severity="warning", text=note)
     yield from _count_notice(view)

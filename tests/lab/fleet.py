@@ -320,11 +320,22 @@ class LabFleet:
             self.lab[name].write(f"{CLUSTER_DROP_INS}/recorder.conf", place)
             await self._systemctl(name, "daemon-reload")
         _give_token(self.lab[name])
+        joined = await self._join(name)
+        if joined.returncode:
+            raise LabError(f"{name} did not join: {joined.stderr}")
+        await self._systemctl(name, "enable", "--now", "--quiet", "discluster-control")
+
+    async def _join(self, name: str) -> Completed:
         created = await self.ctl("token", "create", "--host", name)
         if created.returncode:
             raise LabError(f"no join token: {created.stderr}")
-        await self.lab[name].arun(*shlex.split(created.stdout.strip()))
-        await self._systemctl(name, "enable", "--now", "--quiet", "discluster-control")
+        return await self.lab[name].arun(*shlex.split(created.stdout.strip()), check=False)
+
+    async def join_again(self, host: str) -> Completed:
+        await self.stop_control(host)
+        joined = await self._join(host)
+        await self.start_control(host)
+        return joined
 
     async def _systemctl(self, name: str, *words: str) -> None:
         machine = self.lab[name]

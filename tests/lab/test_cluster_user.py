@@ -128,7 +128,7 @@ def report(cluster: int) -> str:
 @pytest.mark.parametrize(
     ("user", "path"),
     [
-        *[(CLUSTER, f"{IDENTITY}/{name}") for name in ("host.key", "host.crt", "joined.json")],
+        *[(CLUSTER, f"{IDENTITY}/{name}") for name in ("host.pem", "joined.json")],
         *[(CLUSTER, f"{STATE}/control/{name}") for name in ("plan.yaml", "identify.json")],
         *[(CLUSTER, f"{STATE}/master/{name}") for name in ("fleet.yaml", "tokens.json")],
         *[(user, CA) for user in (CLUSTER, CONTROL)],
@@ -186,7 +186,7 @@ def test_clusters_read_what_is_assigned_and_the_lease(
         "mv {clusters}/{number} {clusters}/moved",
         "ln -s /etc {clusters}/99",
         "chmod 0777 {clusters}/{number}",
-        "touch /var/lib/discluster/control/identity/host.key",
+        "touch /var/lib/discluster/control/identity/host.pem",
         "touch /var/lib/discluster/probe",
         "touch /etc/discluster/cluster.yaml",
     ],
@@ -366,7 +366,7 @@ def test_cluster_cannot_look_into_its_sibling(machine: Machine, clusters: tuple[
 @pytest.mark.parametrize(
     ("put", "told"),
     [
-        (f"ln -s {IDENTITY}/host.key sessions", "cannot be read: Too many levels"),
+        (f"ln -s {IDENTITY}/host.pem sessions", "cannot be read: Too many levels"),
         ("mkfifo sessions", "cannot be read: it is not a file"),
         ("truncate -s 1T sessions", "it begins with something else"),
         ("mkdir sessions", "cannot be read: it is not a file"),
@@ -403,18 +403,18 @@ def test_what_a_cluster_puts_for_its_session_file_is_not_followed_or_waited_for(
 def test_root_that_joins_anew_writes_through_no_link_of_controls_user(machine: Machine) -> None:
     """Or CONTROL's user could have any file of the machine replaced, and given to itself."""
     machine.write("/etc/victim", "precious\n", mode=0o600)
-    for name in ("host.key.new", "ca.crt.new", "joined.json.new", "host.crt.new"):
+    for name in ("host.pem.new", "ca.crt.new", "joined.json.new"):
         machine.run("ln", "-s", "/etc/victim", f"{IDENTITY}/{name}", user=CONTROL)
     line = machine.run("disclusterctl", "token", "create", "--host", MASTER).stdout
     done = machine.run(*shlex.split(line.strip()), check=False)
     assert machine.read("/etc/victim") == "precious\n"
     assert machine.run("stat", "-c", "%U", "/etc/victim").stdout == "root\n"
     assert "Traceback" not in done.stderr
-    for name in ("host.key.new", "ca.crt.new", "joined.json.new", "host.crt.new"):
+    for name in ("host.pem.new", "ca.crt.new", "joined.json.new"):
         machine.run("rm", "-f", f"{IDENTITY}/{name}")
     line = machine.run("disclusterctl", "token", "create", "--host", MASTER).stdout
     machine.run(*shlex.split(line.strip()))
-    owners = machine.run("stat", "-c", "%U %a", f"{IDENTITY}/host.key").stdout
+    owners = machine.run("stat", "-c", "%U %a", f"{IDENTITY}/host.pem").stdout
     assert owners == f"{CONTROL} 600\n"
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from tests.lab.conftest import TIMEOUT
 from tests.scenario.failures import *  # noqa: F403
+from tests.scenario.identity import *  # noqa: F403
 from tests.scenario.operators import *  # noqa: F403
 from tests.scenario.partitions import *  # noqa: F403
 from tests.scenario.rolling import *  # noqa: F403

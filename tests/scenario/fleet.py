@@ -90,6 +90,10 @@ class Fleet(Protocol):
         """It joins, as a new one or, while its CONTROL is stopped, once more."""
         ...
 
+    async def join_again(self, host: str) -> Completed:
+        """With a new token for its name; its CONTROL is started anew."""
+        ...
+
     async def configure(
         self,
         *,

@@ -173,13 +173,23 @@ class LoopbackFleet:
             **self._control_settings,
             **self._directories(name),
         }
-        config = self._write(name, settings)
+        self._write(name, settings)
+        joined = await self._join(name)
+        assert joined.returncode == 0, joined.stderr
+        await self.start_control(name)
+
+    async def _join(self, name: str) -> Finished:
         created = await self.ctl("token", "create", "--host", name)
         assert created.returncode == 0, created.stderr
         words = created.stdout.split()[1:]
-        joined = await run("discluster.control.main", "--config", str(config), *words)
-        assert joined.returncode == 0, joined.stderr
-        await self.start_control(name)
+        config = self.directory / f"{name}.yaml"
+        return await run("discluster.control.main", "--config", str(config), *words)
+
+    async def join_again(self, host: str) -> Finished:
+        await self.stop_control(host)
+        joined = await self._join(host)
+        await self.start_control(host)
+        return joined
 
     async def add_host(self, name: str, weight: float) -> None:
         if weight != 1.0:

@@ -2,6 +2,7 @@
 """The scenarios with real processes on loopback and the embedded supervisor."""
 
 from tests.scenario.failures import *  # noqa: F403
+from tests.scenario.identity import *  # noqa: F403
 from tests.scenario.operators import *  # noqa: F403
 from tests.scenario.partitions import *  # noqa: F403
 from tests.scenario.rolling import *  # noqa: F403

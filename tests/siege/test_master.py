@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from discluster import places
 from discluster.control.identity import Identity
+from discluster.control.joining import join as join_fleet
 from tests.scenario.processes import run
 from tests.siege.honest import honest_host
 from tests.siege.scene import LEASE, Scene, Watched, scene
@@ -82,11 +83,13 @@ async def test_new_host_joins_and_operator_is_answered_while_strangers_hold_all_
         began = time.monotonic()
         token = await besieged.token("newcomer")
         identity = Identity(tmp_path / "identity")
-        await identity.join(
+        await join_fleet(
+            identity,
             master=besieged.url,
             token=token.token,
             ca_fingerprint=re.findall(r"sha256:[0-9a-f]{64}", token.command)[0],
             host="newcomer",
+            wall=time.time,
         )
         context = identity.ssl_context("newcomer", now=time.time())
         async with honest_host(besieged.url, context) as host:

@@ -22,18 +22,25 @@ class Ended:
 
 
 async def run(
-    module: str, *arguments: str | Path, environment: Mapping[str, str] | None = None
+    module: str,
+    *arguments: str | Path,
+    environment: Mapping[str, str] | None = None,
+    standard_input: bytes | None = None,
 ) -> Ended:
     """Runs ``python -m module`` to its end, 20 seconds at most."""
-    async with started(module, *arguments, environment=environment) as process:
+    stdin = asyncio.subprocess.DEVNULL if standard_input is None else asyncio.subprocess.PIPE
+    async with started(module, *arguments, environment=environment, stdin=stdin) as process:
         async with asyncio.timeout(20):
-            output, error = await process.communicate()
+            output, error = await process.communicate(standard_input)
     return Ended(process.returncode, error.decode(), output.decode())
 
 
 @asynccontextmanager
 async def started(
-    module: str, *arguments: str | Path, environment: Mapping[str, str] | None = None
+    module: str,
+    *arguments: str | Path,
+    environment: Mapping[str, str] | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """``python -m module`` while it runs; killed at the end if need be."""
     process = await asyncio.create_subprocess_exec(
@@ -44,7 +51,7 @@ async def started(
             "PYTHONWARNINGS": "error",
             **(environment or {}),
         },
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

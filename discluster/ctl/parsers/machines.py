@@ -23,8 +23,16 @@ _DRAIN: Final = (
 )
 _REMOVE: Final = (
     "A host that is connected is drained first. A removed one is refused until it joins again with"
-    " a new token. With --lost a host that is out of touch is declared off: its shards start"
-    " elsewhere at once instead of after its lease, and run twice if it is not off."
+    " a new token; the certificates that it had do not count any more. With --lost a host that is"
+    " out of touch is declared off: its shards start elsewhere at once instead of after its lease,"
+    " and run twice if it is not off."
+)
+_REVOKE: Final = (
+    "Its connection ends at once, its certificates do not count any more, and other hosts neither"
+    " believe it nor answer it. Its clusters stop when its lease is over; then its shards go to"
+    " others, as those of a host that is lost. It is let in again when it joins with a new token"
+    " that is bound to its name. Exit status: 0 if it is revoked; 1 if there is no such host; 69 if"
+    " MASTER does not answer."
 )
 _CLUSTER_SIZE: Final = (
     "It goes before the setting in master.yaml until it is 'default' again. Shards that change"
@@ -67,12 +75,14 @@ def _add_cluster_size(commands: Any) -> None:
 
 
 def _add_host(commands: Any) -> None:
-    inner = add_group(commands, "host", "hosts that leave the fleet for good")
+    inner = add_group(commands, "host", "hosts that leave the fleet")
     text = "forget a host, whose shards are elsewhere by now"
     remove = add_order(inner, "remove", _remove, text, about=_REMOVE)
     _add_host_argument(remove)
     remove.add_argument("--lost", action="store_true", help="its machine is off: asks before")
     remove.add_argument("--yes", action="store_true", help="with --lost: do not ask")
+    text = "cut a host off and keep it out: somebody else may have its key"
+    _add_host_argument(add_command(inner, "revoke", _revoke, text, epilog=_REVOKE))
 
 
 def _add_token(commands: Any) -> None:
@@ -131,6 +141,12 @@ def _remove(options: argparse.Namespace) -> "Order":
     if options.yes and not options.lost:
         options.complain("--yes is about --lost; nothing else asks")
     return RemoveHost(host=options.host, lost=options.lost, dry_run=options.dry_run)
+
+
+async def _revoke(context: "Context", options: argparse.Namespace) -> int:
+    from discluster.ctl import authority
+
+    return await authority.revoke(context, host=options.host)
 
 
 async def _token_create(context: "Context", options: argparse.Namespace) -> int:

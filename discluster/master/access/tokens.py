@@ -4,20 +4,27 @@
 import hashlib
 import secrets
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from discluster.clock import DAY
 from discluster.decoding import DECODE_ERRORS, reason_of
 from discluster.errors import RefusedError, StateError
 from discluster.files import read_if_there, write_atomically
 
+_REMEMBERED: Final = DAY
+
 
 class StoredToken(msgspec.Struct, frozen=True, kw_only=True):
-    """``sha256``: of the token, in hex. ``expires``: wall clock, seconds."""
+    """``sha256``: of the token, in hex. ``expires``: wall clock, seconds. ``used``: by which host;
+    kept for a day longer than it lives, so that what is wrong with it can be told.
+    """
 
     sha256: str
     expires: float
     host: str | None = None
+    used: str | None = None
 
 
 class TokenDesk:
@@ -30,21 +37,30 @@ class TokenDesk:
         """A new token, for ``ttl`` seconds from ``now`` (wall clock)."""
         token = secrets.token_hex(24)
         stored = StoredToken(sha256=_hash(token), expires=now + ttl, host=host)
-        self._save([*(t for t in self._load() if t.expires > now), stored])
+        self._save([*(t for t in self._load() if t.expires > now - _REMEMBERED), stored])
         return token
 
-    def redeem(self, token: str, *, host: str, now: float) -> None:
-        """Uses up ``token`` for ``host``.
+    def check(self, token: str, *, host: str, now: float) -> StoredToken:
+        """The stored one, if ``host`` may join with it; it is not used up.
 
         Raises:
             RefusedError: unknown, used, expired, or for another host.
         """
-        hint = "make a new one on MASTER's machine: disclusterctl token create --host " + host
-        tokens = self._load()
-        found = next((t for t in tokens if secrets.compare_digest(t.sha256, _hash(token))), None)
+        hint = f"make a new one on MASTER's machine: disclusterctl token create --host {host}"
+        sha256 = _hash(token)
+        found = next((t for t in self._load() if secrets.compare_digest(t.sha256, sha256)), None)
         if found is None:
             raise RefusedError(
-                "the join token is unknown or was used already", hint=hint, code="token-unknown"
+                "the join token is unknown: it was mistyped, or expired long ago",
+                hint=hint,
+                code="token-unknown",
+            )
+        if found.used is not None:
+            raise RefusedError(
+                f"the join token was used already, by {found.used}",
+                hint=f"{hint}; if that was not you, somebody else read it:"
+                f" disclusterctl host revoke {found.used}",
+                code="token-used",
             )
         if found.expires <= now:
             raise RefusedError("the join token has expired", hint=hint, code="token-expired")
@@ -52,8 +68,14 @@ class TokenDesk:
             raise RefusedError(
                 f"the join token is for another host than {host}", hint=hint, code="token-host"
             )
-        # Gone before the certificate is made: a crash in between costs a token, not a second use.
-        self._save([t for t in tokens if t is not found])
+        return found
+
+    def redeem(self, token: str, *, host: str, now: float) -> None:
+        """Uses up ``token`` for ``host``. Raises like :meth:`check`."""
+        found = self.check(token, host=host, now=now)
+        # Used before the certificate is made: a crash in between costs a token, not a second use.
+        used = msgspec.structs.replace(found, used=host)
+        self._save([used if t == found else t for t in self._load()])
 
     def _load(self) -> list[StoredToken]:
         text = read_if_there(self._path)

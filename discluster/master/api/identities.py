@@ -171,7 +171,7 @@ class AccountRoutes:
                 name=account.name,
                 role=account.role,
                 certificate=signed.pem,
-                ca=self._authority.certificate,
+                ca=self._authority.bundle,
             )
         )
 

@@ -74,6 +74,6 @@ class LoginDesk:
                 name=account.name,
                 role=account.role,
                 certificate=signed.pem,
-                ca=self._authority.certificate,
+                ca=self._authority.bundle,
             )
         )

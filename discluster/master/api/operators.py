@@ -88,7 +88,7 @@ class OperatorApi:
         login.attach(machines)
 
     async def _tell_trust(self, _: web.Request, answer: web.StreamResponse) -> None:
-        answer.headers[TRUST_HEADER] = trust_mark(self._authority.certificate)
+        answer.headers[TRUST_HEADER] = trust_mark(self._authority.bundle)
 
     def routes(self, identify: Identify) -> tuple[Route, ...]:
         """Every route, with the role that it needs."""

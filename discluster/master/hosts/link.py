@@ -14,13 +14,15 @@ from typing import Final, Protocol, cast
 
 from aiohttp import WSMsgType, web
 
-from discluster import __version__
+from discluster import __version__, pem
+from discluster.certificates import Certificate
 from discluster.clock import Clock
-from discluster.errors import ProtocolError
+from discluster.errors import ProtocolError, RefusedError
 from discluster.master.hosts.book import HostConnection
 from discluster.master.hosts.outbox import longest_message
 from discluster.messages import (
     PROTOCOL,
+    CertificateReport,
     ControlToMaster,
     Hello,
     HostReport,
@@ -28,6 +30,7 @@ from discluster.messages import (
     Ping,
     Pong,
     Rejected,
+    RenewRequest,
     Welcome,
     control_to_master,
     decode,
@@ -70,12 +73,27 @@ class Controls(Protocol):
     def host_gone(self, connection: HostConnection) -> None: ...
 
 
+class Certificates(Protocol):
+    """What is needed of :class:`discluster.master.access.certificates.CertificateDesk`."""
+
+    def refusal(self, certificate: Certificate) -> RefusedError | None: ...
+
+    def connected(self, connection: HostConnection, certificate: Certificate) -> None: ...
+
+    def gone(self, connection: HostConnection) -> None: ...
+
+    def said(
+        self, connection: HostConnection, message: CertificateReport | RenewRequest
+    ) -> None: ...
+
+
 class ControlLink:
     """Serves the WebSocket route."""
 
     def __init__(
         self,
         controls: Controls,
+        certificates: Certificates,
         *,
         ping_interval: float,
         lease: float,
@@ -87,6 +105,7 @@ class ControlLink:
         """
         self._controls = controls
         self._settle = settle
+        self._certificates = certificates
         self._clock = clock
         self._ping_interval = ping_interval
         self._lease = lease
@@ -110,12 +129,17 @@ class ControlLink:
     async def _admit(
         self, socket: web.WebSocketResponse, request: web.Request, *, room: int
     ) -> None:
-        host = certified_host(request.transport)
-        if host is None:
+        certificate = shown_certificate(request.transport)
+        host = certificate.host if certificate is not None else None
+        if certificate is None or host is None:
             await self._reject(socket, "no-certificate", "it showed no certificate of this fleet")
             return
-        if (refusal := self._controls.refusal(host)) is not None:
-            await self._reject(socket, "removed", refusal)
+        if (removed := self._controls.refusal(host)) is not None:
+            await self._reject(socket, "removed", removed)
+            return
+        if (refused := self._certificates.refusal(certificate)) is not None:
+            self._tell(host, f"refused a connection of {host}: {refused.message}")
+            await self._reject(socket, refused.code, refused.message)
             return
         try:
             hello = await self._greeting(socket, host)
@@ -124,8 +148,12 @@ class ControlLink:
             self._tell(host, f"refused a connection of {host}: {reason}")
             await self._reject(socket, "protocol", reason)
             return
+        # It may have been revoked while its greeting was on its way.
+        if (refused := self._certificates.refusal(certificate)) is not None:
+            await self._reject(socket, refused.code, refused.message)
+            return
         self._settle(request.transport)
-        await self._attend(socket, host, hello, address=request.remote, room=room)
+        await self._attend(socket, certificate, hello, address=request.remote, room=room)
 
     async def _end(self, socket: web.WebSocketResponse, request: web.Request) -> None:
         """A peer that does not read would keep us here for long, and what it did not read."""
@@ -176,7 +204,7 @@ class ControlLink:
     async def _attend(
         self,
         socket: web.WebSocketResponse,
-        host: str,
+        certificate: Certificate,
         hello: Hello,
         *,
         address: str | None,
@@ -190,16 +218,9 @@ class ControlLink:
                 farewell.append(Rejected(code="closed", reason=reason))
             ended.set()
 
-        connection = HostConnection(host, close, address=address, room=room)
-        connection.send(
-            Welcome(
-                protocol=PROTOCOL,
-                version=__version__,
-                ping_interval=self._ping_interval,
-                lease=self._lease,
-                now=self._clock.monotonic(),
-            )
-        )
+        connection = HostConnection(str(certificate.host), close, address=address, room=room)
+        connection.send(self._welcome())
+        self._certificates.connected(connection, certificate)
         self._controls.host_connected(connection, hello)
         parts = [
             asyncio.create_task(self._read(socket, connection)),
@@ -214,13 +235,24 @@ class ControlLink:
                 part.cancel()
             for outcome in await asyncio.gather(*parts, return_exceptions=True):
                 if isinstance(outcome, Exception):
+                    host = connection.host
                     self._tell(host, f"the connection of {host} ends: {outcome}")
                     if isinstance(outcome, ProtocolError):
                         farewell.append(Rejected(code=outcome.code, reason=outcome.message))
+            self._certificates.gone(connection)
             self._controls.host_gone(connection)
         if farewell:
             with contextlib.suppress(OSError, TimeoutError):
                 await self._part(socket, connection, farewell[0])
+
+    def _welcome(self) -> Welcome:
+        return Welcome(
+            protocol=PROTOCOL,
+            version=__version__,
+            ping_interval=self._ping_interval,
+            lease=self._lease,
+            now=self._clock.monotonic(),
+        )
 
     async def _part(
         self, socket: web.WebSocketResponse, connection: HostConnection, farewell: Message
@@ -254,6 +286,8 @@ class ControlLink:
         elif isinstance(message, Pong):
             now = self._clock.monotonic()
             connection.steadiness.answered(message.number, now, lease=self._lease)
+        elif isinstance(message, (CertificateReport, RenewRequest)):
+            self._certificates.said(connection, message)
         else:
             self._controls.host_said(connection, message)
 
@@ -269,6 +303,16 @@ class ControlLink:
             connection.steadiness.pinged(number, self._clock.monotonic())
             connection.send(Ping(number=number))
             await asyncio.sleep(self._ping_interval)
+
+
+def shown_certificate(transport: asyncio.BaseTransport | None) -> Certificate | None:
+    """The client's, which TLS verified; None if it showed none."""
+    connection = transport.get_extra_info("ssl_object") if transport is not None else None
+    raw = connection.getpeercert(binary_form=True) if connection is not None else None
+    try:
+        return pem.read(raw) if raw else None
+    except ValueError:
+        return None
 
 
 def certified_host(transport: asyncio.BaseTransport | None) -> str | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carries out the operator's orders, and tells how far they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,7 @@ from discluster import settings as declared
 from discluster.console import PlanHistory
 from discluster.errors import DocumentError
 from discluster.master.orders import orders as ordered
-from discluster.master.orders.intents import Intent, Intents
+from discluster.master.orders.intents import Intent, Intents, known_hosts
 from discluster.master.orders.moves import Sight, progress
 from discluster.master.orders.orders import Task
 from discluster.master.planning import Planning
@@ -47,6 +47,8 @@ class OrderDesk:
         self.unfinished: MovesStatus | None = None
         # Called with the new settings after a reload.
         self.followers: list[Callable[[MasterSettings], None]] = []
+        # Called with a host that is about to be removed.
+        self.removers: list[Callable[[str], None]] = []
 
     def take(self, order: Order) -> Ordered:
         """Carries ``order`` out, or says what it would do.
@@ -126,6 +128,21 @@ class OrderDesk:
             f" (on MASTER's machine: disclusterctl token create --host {host})"
         )
 
+    @property
+    def settings(self) -> MasterSettings:
+        """Those in force."""
+        return self._planning.settings
+
+    def known(self) -> set[str]:
+        """The hosts of the plan, and those that are or were connected; removed ones too."""
+        fleet = self._fleet()
+        seen = {name for name, view in self._book.views().items() if view.state != "expected"}
+        return seen if fleet is None else known_hosts(fleet, self._book)
+
+    def removed(self) -> Collection[str]:
+        """Hosts that are turned away since the operator removed them."""
+        return self._planning.orders.removed.keys()
+
     def readmit(self, host: str) -> None:
         """It has joined with a token."""
         self._planning.obey(ordered.readmitted(self._planning.orders, host))
@@ -150,6 +167,8 @@ class OrderDesk:
         told = f"{intent.order}, by the operator: {'; '.join(intent.done)}"
         if task is not None or orders != self._planning.orders or intent.changes or intent.target:
             self._events.record("order", told, host=intent.host)
+        for remover in self.removers if intent.removes is not None else ():
+            remover(str(intent.removes))
         self._planning.obey(orders)
         self._looked = float("-inf")
         if intent.forgives is not None:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from discluster.clock import DAY
 from discluster.console import JoinRequest
 from discluster.master.access.authority import Authority
-from discluster.master.access.tokens import TokenDesk
+from discluster.master.access.tls import ServerTls
+from discluster.master.access.tokens import StoredToken, TokenDesk
+from discluster.master.access.wiring import certificate_desk, enrolment
 from discluster.master.api.machines import MachineApi
 from discluster.master.hosts.link import ControlLink
 from tests.clock import ManualClock
@@ -38,18 +41,34 @@ async def _scene(directory: Path, data: bytes) -> None:
 
 def _api(directory: Path, running: Running) -> MachineApi:
     (directory / "tokens.json").write_text("[]")
-    return MachineApi(
-        authority=_authority(),
-        tokens=_Tokens(directory / "tokens.json"),
-        link=ControlLink(running.master, ping_interval=5, lease=30, clock=running.clock),
-        events=running.events,
-        readmit=running.master.orders.readmit,
-        clock=running.clock,
+    master, events, clock = running.master, running.events, running.clock
+    authority = Authority(directory / "ca", now=_NOW)
+    certificates = certificate_desk(
+        master,
+        directory=directory / "ca",
+        authority=authority,
+        tls=ServerTls(authority, ["master"], life=lambda: DAY, clock=clock),
+        events=events,
+        clock=clock,
     )
+    joining = enrolment(
+        master,
+        tokens=_Tokens(directory / "tokens.json"),
+        certificates=certificates,
+        events=events,
+        clock=clock,
+    )
+    link = ControlLink(master, certificates, ping_interval=5, lease=30, clock=clock)
+    return MachineApi(authority=authority, enrolment=joining, link=link)
 
 
 class _Tokens(TokenDesk):
     """Knows one token, for any host, as often as it comes."""
+
+    def check(self, token: str, *, host: str, now: float) -> StoredToken:
+        if token != TOKEN:
+            return super().check(token, host=host, now=now)
+        return StoredToken(sha256="", expires=now + 1, host=host)
 
     def redeem(self, token: str, *, host: str, now: float) -> None:
         if token != TOKEN:

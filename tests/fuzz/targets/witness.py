@@ -39,6 +39,7 @@ def _witness() -> Witness:
         listen=Endpoint(host="127.0.0.1", port=0),
         announced=None,
         ssl_context=_no_tls,
+        admits=lambda _: True,
         answer=lambda: _ANSWER,
         on_change=lambda: None,
         clock=SystemClock(),

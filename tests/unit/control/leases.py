@@ -69,6 +69,9 @@ class Contacts:
     def not_taken(self) -> None:
         self.told.append("not taken")
 
+    def turned_away(self) -> None:
+        self.told.append("turned away")
+
     def heard(self) -> None:
         self.told.append("heard")
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import msgspec
 from aiohttp import WSMsgType, web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from discluster import pem
 from discluster.console import Failure, JoinAnswer, JoinRequest
 from discluster.control.identity import Identity
-from discluster.master.access.authority import Authority
+from discluster.master.access.authority import DEFAULT_LIFE, Authority
 from discluster.messages import (
     PROTOCOL,
     ControlToMaster,
@@ -64,6 +63,8 @@ class SmallMaster:
         self.script: Script = self.hang
         self.connections = 0
         self.refusal: Failure | None = None
+        # What is answered to who joins, instead of one for its key.
+        self.certificate: str | None = None
         self.joined: list[JoinRequest] = []
         self.url = ""
 
@@ -100,15 +101,16 @@ class SmallMaster:
         return socket
 
     async def _ca(self, request: web.Request) -> web.Response:
-        return web.Response(text=self.authority.certificate)
+        return web.Response(text=self.authority.bundle)
 
     async def _join(self, request: web.Request) -> web.Response:
         asked = msgspec.json.decode(await request.read(), type=JoinRequest)
         self.joined.append(asked)
         if self.refusal is not None:
             return web.Response(status=403, body=encode(self.refusal))
-        certificate = self.authority.sign_host(asked.csr, asked.host, now=self.now)
-        answer = JoinAnswer(certificate=certificate, ca=self.authority.certificate)
+        made = self.authority.sign_host(asked.csr, asked.host, now=self.now)
+        certificate = self.certificate or made
+        answer = JoinAnswer(certificate=certificate, ca=self.authority.bundle)
         return web.Response(body=encode(answer))
 
 
@@ -119,21 +121,12 @@ def joined_identity(
     host: str = "alpha",
     now: datetime.datetime = NOW,
     url: str = "https://m",
+    life: float = DEFAULT_LIFE,
 ) -> Identity:
     """What ``join`` leaves behind, with a certificate made at ``now``."""
     directory.mkdir(parents=True)
+    identity = Identity(directory)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    pem = csr.public_bytes(serialization.Encoding.PEM).decode()
-    (directory / "host.crt").write_text(authority.sign_host(pem, host, now=now))
-    (directory / "ca.crt").write_text(authority.certificate)
-    (directory / "joined.json").write_text(f'{{"master": "{url}"}}')
-    (directory / "host.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return Identity(directory)
+    certificate = authority.sign_host(pem.request_for(key, host), host, now=now, life=life)
+    identity.store(key, certificate, authorities=authority.bundle, master=url)
+    return identity

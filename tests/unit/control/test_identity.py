@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import ssl
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from discluster import pem
 from discluster.console import Failure
 from discluster.control.identity import Identity
+from discluster.control.joining import join as join_fleet
 from discluster.errors import (
     ConfigurationError,
     ProtocolError,
@@ -18,12 +23,19 @@ from discluster.master.access.authority import Authority
 from tests.unit.control.masters import NOW, SmallMaster, joined_identity
 
 
-async def join(master: SmallMaster, identity: Identity, fingerprint: str | None = None) -> None:
-    await identity.join(
+async def join(
+    master: SmallMaster,
+    identity: Identity,
+    fingerprint: str | None = None,
+    wall: Callable[[], float] | None = None,
+) -> None:
+    await join_fleet(
+        identity,
         master=master.url + "/",
         token="the-token",
         ca_fingerprint=fingerprint or master.authority.fingerprint,
         host="alpha",
+        wall=wall or NOW.timestamp,
     )
 
 
@@ -39,7 +51,7 @@ async def test_joining_stores_what_the_link_needs(tmp_path: Path) -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
-    key = tmp_path / "control" / "identity" / "host.key"
+    key = tmp_path / "control" / "identity" / "host.pem"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert (master.joined[0].token, master.joined[0].host) == ("the-token", "alpha")
     assert "PRIVATE" not in master.joined[0].csr
@@ -54,6 +66,54 @@ async def test_wrong_fingerprint_keeps_the_token_here(tmp_path: Path) -> None:
     assert "somebody is between" in str(caught.value.hint)
     assert master.joined == []
     assert not identity.joined
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"), [(3 * 3600, "3 h ahead of"), (-2 * 3600 - 900, "2 h 15 min behind")]
+)
+async def test_clock_that_differs_is_told_before_the_token_is_used(
+    tmp_path: Path, ahead: float, words: str
+) -> None:
+    master = SmallMaster(tmp_path / "master")
+    identity = Identity(tmp_path / "identity")
+    async with master.serve():
+        with pytest.raises(RefusedError) as caught:
+            await join(master, identity, wall=lambda: time.time() + ahead)
+    assert caught.value.code == "clock"
+    assert f"this machine's clock is {words} MASTER's" in caught.value.message
+    assert "the token was not used" in str(caught.value.hint)
+    assert master.joined == []
+    assert not identity.joined
+
+
+async def test_answer_for_another_key_is_not_stored(tmp_path: Path) -> None:
+    master = SmallMaster(tmp_path / "master")
+    identity = Identity(tmp_path / "identity")
+    key = ec.generate_private_key(ec.SECP256R1())
+    master.certificate = master.authority.sign_host(pem.request_for(key, "alpha"), "alpha", now=NOW)
+    async with master.serve():
+        with pytest.raises(ProtocolError, match="for another key than ours"):
+            await join(master, identity)
+    assert not identity.joined
+
+
+async def test_fingerprint_of_either_authority_is_good_while_one_replaces_the_other(
+    tmp_path: Path,
+) -> None:
+    master = SmallMaster(tmp_path / "master")
+    master.authority.announce(NOW)
+    identity = Identity(tmp_path / "identity")
+    async with master.serve():
+        await join(master, identity)
+    assert len(identity.trusts()) == 2
+    master.authority.replace()
+    stale = Identity(tmp_path / "stale")
+    fingerprint = pem.fingerprint(master.authority.trusted[1])
+    async with master.serve():
+        with pytest.raises(RefusedError, match="is not accepted"):
+            await join(master, stale, fingerprint)
+        await join(master, stale)
+    assert stale.trusts() == tuple(pem.authorities(master.authority.bundle))
 
 
 async def test_server_that_shows_the_right_authority_but_is_not_of_it_gets_no_token(
@@ -103,7 +163,7 @@ async def test_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     master = SmallMaster(tmp_path / "master")
     (tmp_path / "file").write_text("")
     async with master.serve():
-        with pytest.raises(StateError, match=r"host\.key: cannot be written"):
+        with pytest.raises(StateError, match=r"ca\.crt: cannot be written"):
             await join(master, Identity(tmp_path / "file" / "identity"))
 
 
@@ -115,7 +175,7 @@ def test_machine_that_did_not_join_is_told_how(tmp_path: Path) -> None:
     assert "disclusterctl token create --host alpha" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", ["host.crt", "host.key", "ca.crt"])
+@pytest.mark.parametrize("name", ["host.pem", "ca.crt"])
 def test_damaged_identity_is_told(tmp_path: Path, name: str) -> None:
     authority = Authority(tmp_path / "ca", now=NOW)
     identity = joined_identity(tmp_path / "identity", authority)
@@ -134,6 +194,6 @@ def test_damaged_address_of_master_is_told(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["damaged", ""])
 def test_damaged_certificate_has_no_host_name(tmp_path: Path, text: str) -> None:
-    (tmp_path / "host.crt").write_text(text)
+    (tmp_path / "host.pem").write_text(text)
     with pytest.raises(StateError, match="not this host's certificate"):
         Identity(tmp_path).host_name()

@@ -21,6 +21,7 @@ from discluster.control.lease import (
     not_taken,
     parted,
     settled,
+    turned_away,
     unattended,
     words,
 )
@@ -466,3 +467,24 @@ def test_tenure_can_be_replaced_in_parts_only() -> None:
     with pytest.raises(AttributeError):
         held().confirmed = 3.0  # type: ignore[misc]
     assert msgspec.structs.replace(held(at=1), confirmed=2.0).lease.until == 1 + L
+
+
+@pytest.mark.parametrize("when_isolated", ["stop", "keep"])
+def test_host_that_is_kept_out_stops_when_its_lease_ends(when_isolated: WhenIsolated) -> None:
+    """Nobody answers it any more; where it would carry on then, MASTER's word goes first."""
+    tenure = turned_away(held(when_isolated=when_isolated), 110.0)
+    assert tenure.lease == Lease(until=130.0, then="stop"), "until then its shards are its own"
+    silence = asked(tenure, 125.0, {})
+    assert silence.lease == Lease(until=130.0, then="stop")
+    assert not holds(silence.lease, 131.0)
+
+
+def test_host_that_is_let_in_again_is_as_good_as_before() -> None:
+    away = turned_away(held(when_isolated="keep"), 110.0)
+    again = settled(confirmed(parted(away), 150.0, 151.0), 152.0)
+    assert again.lease == Lease(until=180.0, then="keep")
+
+
+def test_lease_without_end_ends_for_a_host_that_is_kept_out() -> None:
+    tenure = turned_away(unattended(held()), 500.0)
+    assert tenure.lease == Lease(until=500.0, then="stop")

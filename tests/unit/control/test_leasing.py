@@ -376,3 +376,22 @@ def test_witness_that_was_killed_knows_again_after_a_third(machine: Machine) -> 
     machine.clock.jump(2)
     answer = machine.leasing.answer()
     assert (answer.hears, answer.age) == (True, 2)
+
+
+async def test_host_that_is_kept_out_runs_to_the_end_of_its_lease_and_no_further(
+    tmp_path: Path,
+) -> None:
+    """Also with a CONTROL that is started anew, whatever is set for isolated machines."""
+    machine = Machine(tmp_path, when_isolated="keep")
+    machine.connect()
+    until = machine.now + L
+    machine.leasing.turned_away()
+    machine.leasing.parted()
+    assert machine.on_disk == Lease(until=until, then="stop")
+    machine.start()
+    async with machine.running():
+        await machine.clock.advance(3 * L)
+        assert machine.panel.asked, "nobody answers"
+        assert machine.leasing.lease == Lease(until=until, then="stop")
+        machine.connect()
+        assert machine.leasing.lease == Lease(until=machine.now + L, then="keep")

@@ -41,6 +41,13 @@ from tests.waiting import wait_for
 PERMIT = Permit(shard=3, since=1.0, until=2.0)
 
 
+class Walled(SystemClock):
+    """With a wall clock that may be wrong."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self.wall = wall  # type: ignore[method-assign]
+
+
 class Control:
     """The link and what it told."""
 
@@ -50,6 +57,7 @@ class Control:
         identity: Identity,
         *,
         clock: ManualClock | None = None,
+        wall: Callable[[], float] = NOW.timestamp,
         connect_timeout: float = 5.0,
     ) -> None:
         self.messages: list[MasterToControl] = []
@@ -57,7 +65,7 @@ class Control:
         self.contacts = Contacts()
         self.link = MasterLink(
             url=url,
-            ssl_context=lambda: identity.ssl_context("alpha", now=NOW.timestamp()),
+            ssl_context=lambda: identity.ssl_context("alpha", now=wall()),
             hello=lambda: Hello(
                 protocol=PROTOCOL, version="0", report=HostReport(plan_generation=7)
             ),
@@ -65,7 +73,7 @@ class Control:
             on_lost=self._lost,
             on_message=self.messages.append,
             contact=self.contacts,
-            clock=clock or SystemClock(),
+            clock=clock or Walled(wall),
             rng=random.Random(1),
             connect_timeout=connect_timeout,
             longest_pause=0.3,
@@ -237,6 +245,43 @@ async def test_own_expired_certificate_is_told(tmp_path: Path, master: SmallMast
     async with master.serve(), Control(lambda: master.url, identity).running() as control:
         await control.says("this machine's certificate expired on")
         await control.says("disclusterctl token create --host alpha")
+
+
+async def test_clocks_that_differ_are_told_when_a_certificate_seems_untimely(
+    tmp_path: Path, master: SmallMaster
+) -> None:
+    """This machine's clock is three months ahead: its own certificate looks expired to it."""
+    identity = joined_identity(tmp_path / "identity", master.authority)
+    ahead = ManualClock(wall=NOW.timestamp() + 90 * 86_400)
+    async with master.serve():
+        async with Control(lambda: master.url, identity, wall=ahead.wall).running() as control:
+            await control.says("this machine's certificate expired on")
+            await control.says("this machine's clock is 90 d")
+            await control.says("ahead of MASTER's (set the clock that is wrong")
+        behind = ManualClock(wall=NOW.timestamp() - 10 * 3600)
+        async with Control(lambda: master.url, identity, wall=behind.wall).running() as control:
+            await control.says("this machine's certificate is valid only in 9 h")
+            await control.says("this machine's clock is 10 h")
+            await control.says("behind MASTER's")
+
+
+@pytest.mark.parametrize(
+    ("code", "away"), [("revoked", True), ("removed", True), ("closed", False)]
+)
+@pytest.mark.parametrize("greeted", [False, True])
+async def test_host_that_is_kept_out_knows_that_its_shards_go_to_others(
+    master: SmallMaster, identity: Identity, code: str, away: bool, greeted: bool
+) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.hear()
+        if greeted:
+            await conversation.say(WELCOME)
+        await conversation.say(Rejected(code=code, reason="so it is"))
+
+    master.script = script
+    async with master.serve(), Control(lambda: master.url, identity).running() as control:
+        await control.says("so it is")
+        assert ("turned away" in control.contacts.told) is away
 
 
 async def test_certificate_of_another_fleet_is_told(tmp_path: Path, master: SmallMaster) -> None:

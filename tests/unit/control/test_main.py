@@ -102,7 +102,32 @@ async def test_machine_joins_and_is_told_what_is_next(tmp_path: Path) -> None:
     assert ended.status == 0, ended.error
     assert f"beta joined the fleet of {master.url}" in ended.output
     assert "systemctl start discluster-control" in ended.output
-    assert (tmp_path / "state" / "control" / "identity" / "host.crt").exists()
+    assert (tmp_path / "state" / "control" / "identity" / "host.pem").exists()
+
+
+@pytest.mark.parametrize("way", ["-", "file"])
+async def test_token_need_not_stand_in_the_list_of_processes(tmp_path: Path, way: str) -> None:
+    master = SmallMaster(tmp_path / "master")
+    (tmp_path / "token").write_text("the-token\n")
+    given = ("--token", "-") if way == "-" else ("--token-file", tmp_path / "token")
+    async with master.serve():
+        ended = await run(
+            PROGRAM,
+            *("--config", settings(tmp_path), "join", master.url, *given),
+            *("--ca-fingerprint", master.authority.fingerprint),
+            standard_input=(tmp_path / "token").read_bytes(),
+        )
+    assert ended.status == 0, ended.error
+    assert [asked.token for asked in master.joined] == ["the-token"]
+
+
+async def test_token_that_is_not_there_is_told(tmp_path: Path) -> None:
+    ended = await run(
+        PROGRAM,
+        *("--config", settings(tmp_path), "join", "https://127.0.0.1:1"),
+        *("--token-file", tmp_path / "none", "--ca-fingerprint", "sha256:00"),
+    )
+    assert_told(ended, 78, "none: there is no join token", "disclusterctl token create")
 
 
 async def test_token_never_goes_over_plain_http(tmp_path: Path) -> None:
@@ -127,6 +152,6 @@ async def test_absent_master_is_told_when_joining(tmp_path: Path) -> None:
 async def test_damaged_certificate_is_told(tmp_path: Path) -> None:
     identity = tmp_path / "state" / "control" / "identity"
     identity.mkdir(parents=True)
-    (identity / "host.crt").write_text("damaged")
+    (identity / "host.pem").write_text("damaged")
     ended = await run(PROGRAM, "--config", settings(tmp_path))
-    assert_told(ended, 74, "host.crt: not this host's certificate")
+    assert_told(ended, 74, "host.pem: not this host's certificate")

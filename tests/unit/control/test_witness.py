@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import uvloop
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from discluster import pem
 from discluster.clock import SystemClock
 from discluster.control.addresses import Endpoint, is_loopback, outward_address
 from discluster.control.identity import Identity
@@ -64,6 +66,7 @@ class Fleet:
             listen=Endpoint.read(listen),
             announced=announced,
             ssl_context=lambda: own.witness_context("beta", now=WALL),
+            admits=own.admits,
             answer=lambda: answer,
             on_change=self._changed,
             clock=clock or SystemClock(),
@@ -142,17 +145,62 @@ async def test_stranger_is_told_nothing(fleet: Fleet, tmp_path: Path) -> None:
     stranger = joined_identity(tmp_path / "stranger", others, host="alpha")
     long_ago = NOW - datetime.timedelta(days=500)
     expired = joined_identity(tmp_path / "expired", fleet.authority, now=long_ago)
-    contexts = {
+    contexts: dict[str, ssl.SSLContext | None] = {
         "no certificate": without_certificate(),
         "another fleet's": stranger.asking_context("alpha", now=WALL),
         "expired": expired.asking_context("alpha", now=long_ago.timestamp()),
         "no TLS": None,
     }
+    old = contexts["TLS 1.2"] = fleet.alpha.asking_context("alpha", now=WALL)
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with fleet.serving() as address:
         for kind, context in contexts.items():
             assert await talk(address, context, REQUEST) == b"", kind
         own = fleet.alpha.asking_context("alpha", now=WALL)
         assert b'"generation":7' in await talk(address, own, REQUEST)
+
+
+async def test_host_that_was_revoked_is_neither_answered_nor_believed(fleet: Fleet) -> None:
+    """MASTER told both; each knows of the other that it counts no more."""
+    async with fleet.serving() as address:
+        own = fleet.alpha.asking_context("alpha", now=WALL)
+        assert b"200 OK" in await talk(address, own, REQUEST)
+        fleet.beta.trust(fleet.authority.bundle, {"alpha": WALL})
+        assert await talk(address, own, REQUEST) == b""
+        fleet.beta.trust(fleet.authority.bundle, {})
+        fleet.alpha.trust(fleet.authority.bundle, {"beta": WALL})
+        said = await fleet.panel.ask({"beta": address}, 5, never)
+        assert said["beta"] == f"{address} is not beta of this fleet"
+
+
+async def test_witness_goes_on_with_a_new_certificate_and_other_authorities(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    def take_new(identity: Identity, host: str) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = pem.request_for(key, host)
+        identity.renew(key, fleet.authority.sign_host(request, host, now=NOW), now=WALL)
+
+    witness = fleet.witness()
+    async with fleet.serving(witness) as address:
+        former = fleet.alpha.asking_context("alpha", now=WALL)
+        fleet.authority.announce(NOW)
+        for host in (fleet.alpha, fleet.beta):
+            host.trust(fleet.authority.bundle, {})
+        fleet.authority.replace()
+        take_new(fleet.alpha, "alpha")
+        witness.renew()
+        assert await fleet.panel.ask({"beta": address}, 5, never) == {"beta": ANSWER}
+        take_new(fleet.beta, "beta")
+        witness.renew()
+        assert await fleet.panel.ask({"beta": address}, 5, never) == {"beta": ANSWER}
+        assert b"200 OK" in await talk(address, former, REQUEST), "both authorities count"
+        fleet.authority.retire()
+        for host in (fleet.alpha, fleet.beta):
+            host.trust(fleet.authority.bundle, {})
+        witness.renew()
+        assert await fleet.panel.ask({"beta": address}, 5, never) == {"beta": ANSWER}
+        assert await talk(address, former, REQUEST) == b"", "the old one does no more"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +265,8 @@ async def test_answer_counts_only_from_the_named_host(fleet: Fleet, tmp_path: Pa
 
 
 def certificate(identity_directory: Path) -> bytes:
-    return ssl.PEM_cert_to_DER_cert((identity_directory / "host.crt").read_text())
+    text = (identity_directory / "host.pem").read_text()
+    return ssl.PEM_cert_to_DER_cert(pem.pem_blocks(text, "CERTIFICATE")[0])
 
 
 def test_only_a_hosts_own_valid_certificate_is_its(fleet: Fleet, tmp_path: Path) -> None:
@@ -233,9 +282,8 @@ def test_only_a_hosts_own_valid_certificate_is_its(fleet: Fleet, tmp_path: Path)
     joined_identity(tmp_path / "other", others, host="beta")
     assert not is_of("beta", certificate(tmp_path / "other"), now=WALL)
     fleet.authority.server_context(["beta"], now=NOW)
-    masters = (tmp_path / "ca" / "server.crt").read_text().split("-----END CERTIFICATE-----")[0]
-    pem = masters + "-----END CERTIFICATE-----\n"
-    assert not is_of("beta", ssl.PEM_cert_to_DER_cert(pem), now=WALL), "MASTER's is for a server"
+    masters = pem.pem_blocks(fleet.authority.server_certificate(), "CERTIFICATE")[0]
+    assert not is_of("beta", ssl.PEM_cert_to_DER_cert(masters), now=WALL), "it is for a server"
 
 
 async def test_slow_host_does_not_delay_the_round(fleet: Fleet) -> None:

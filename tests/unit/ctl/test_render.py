@@ -84,6 +84,13 @@ def test_no_color_takes_the_colours_away() -> None:
     assert "\x1b[31m" not in text
 
 
+def test_machine_that_is_asked_itself_tells_how_long_its_certificate_lives() -> None:
+    told = "valid for 20 d, renewed in 10 d"
+    status = msgspec.structs.replace(fleets.local(), certificate=told)
+    assert told in plain(render.host(status, width=80), width=80)
+    assert "Certificate" not in plain(render.host(fleets.local(), width=80), width=80)
+
+
 def test_problem_names_its_place_once() -> None:
     troubles = (
         Trouble(severity="error", text="crash loop", host="beta", cluster=3),

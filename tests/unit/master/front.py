@@ -14,12 +14,14 @@ import msgspec
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 
-from discluster.clock import SystemClock
+from discluster.clock import DAY, SystemClock
 from discluster.console import Failure
 from discluster.master.access.accounts import Accounts
 from discluster.master.access.audit import AuditLog
 from discluster.master.access.authority import Authority
+from discluster.master.access.tls import ServerTls
 from discluster.master.access.tokens import TokenDesk
+from discluster.master.access.wiring import certificate_desk, enrolment
 from discluster.master.api.machines import MachineApi
 from discluster.master.api.operators import OperatorApi
 from discluster.master.api.sockets import listening
@@ -100,22 +102,31 @@ class Front:
         self.url = ""
 
     async def listen(self) -> list[web.AppRunner]:
-        machines = MachineApi(
+        master, events = self.run.master, self.run.events
+        tls = ServerTls(self.authority, ["127.0.0.1"], life=lambda: DAY, clock=SystemClock())
+        certificates = certificate_desk(
+            master,
+            directory=self.directory / "ca",
             authority=self.authority,
-            tokens=self.tokens,
-            link=ControlLink(self.run.master, ping_interval=1, lease=30, clock=self.clock),
-            events=self.run.events,
-            readmit=self.run.master.orders.readmit,
+            tls=tls,
+            events=events,
             clock=self.clock,
-        ).application()
+        )
+        joining = enrolment(
+            master,
+            tokens=self.tokens,
+            certificates=certificates,
+            events=events,
+            clock=self.clock,
+        )
+        link = ControlLink(master, certificates, ping_interval=1, lease=30, clock=self.clock)
+        machines = MachineApi(authority=self.authority, enrolment=joining, link=link).application()
         self.api.attach(machines)
         runners = []
         for application in (machines, self.api.application()):
             runners.append(web.AppRunner(application, shutdown_timeout=0.2))
             await runners[-1].setup()
-        now = datetime.datetime.now(datetime.UTC)
-        context = self.authority.server_context(["127.0.0.1"], now=now)
-        await web.TCPSite(runners[0], "127.0.0.1", 0, ssl_context=context).start()
+        await web.TCPSite(runners[0], "127.0.0.1", 0, ssl_context=tls.context).start()
         await web.SockSite(runners[1], listening(self.socket, group="no-such-group")).start()
         self.url = f"https://127.0.0.1:{runners[0].addresses[0][1]}"
         return runners

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from discluster import pem
 from discluster.errors import RefusedError, StateError
 from discluster.master.access.authority import Authority
 from discluster.master.access.tokens import TokenDesk
@@ -104,7 +105,8 @@ async def test_masters_own_certificate_makes_nobody_a_host(
     authority: Authority, tmp_path: Path
 ) -> None:
     server = authority.server_context(["localhost"], now=NOW)
-    pair = (tmp_path / "ca" / "server.crt", tmp_path / "ca" / "server.key")
+    both = tmp_path / "ca" / "server.pem"
+    pair = (both, both)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await handshake(server, client_context(authority, pair), "localhost")
 
@@ -126,7 +128,8 @@ def test_the_authority_stays_the_same_over_a_restart(authority: Authority, tmp_p
 
 def test_keys_are_readable_by_their_owner_only(authority: Authority, tmp_path: Path) -> None:
     authority.server_context(["localhost"], now=NOW)
-    for name in ("ca.key", "server.key"):
+    assert stat.S_IMODE((tmp_path / "ca").stat().st_mode) == 0o700
+    for name in ("ca.pem", "server.pem"):
         assert stat.S_IMODE((tmp_path / "ca" / name).stat().st_mode) == 0o600
 
 
@@ -134,23 +137,25 @@ def test_keys_are_readable_by_their_owner_only(authority: Authority, tmp_path: P
 def test_a_damaged_authority_is_refused_and_not_made_anew(
     authority: Authority, tmp_path: Path, damage: str
 ) -> None:
-    key = tmp_path / "ca" / "ca.key"
+    own = tmp_path / "ca" / "ca.pem"
     if damage == "gone":
-        key.unlink()
+        authority.server_context(["localhost"], now=NOW)
+        own.unlink()
     elif damage == "garbage":
-        key.write_text("garbage")
+        own.write_text("garbage")
     elif damage == "foreign":
         Authority(tmp_path / "other", now=NOW)
-        key.write_bytes((tmp_path / "other" / "ca.key").read_bytes())
+        theirs = (tmp_path / "other" / "ca.pem").read_text()
+        key = pem.pem_blocks(theirs, "PRIVATE KEY")[0]
+        own.write_text(key + authority.certificate)
     else:
         made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        key.write_bytes(
-            made.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
+        raw = made.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
+        own.write_text(raw.decode() + authority.certificate)
     with pytest.raises(StateError) as caught:
         Authority(tmp_path / "ca", now=NOW)
     assert str(tmp_path / "ca") in caught.value.message
@@ -199,10 +204,30 @@ def desk(tmp_path: Path) -> TokenDesk:
 def test_a_token_works_once(desk: TokenDesk) -> None:
     token = desk.create(host=None, ttl=60, now=1000)
     desk.redeem(token, host="alpha", now=1059)
-    with pytest.raises(RefusedError, match="unknown or was used") as caught:
-        desk.redeem(token, host="alpha", now=1059)
-    assert caught.value.code == "token-unknown"
+    with pytest.raises(RefusedError, match="was used already, by alpha") as caught:
+        desk.redeem(token, host="beta", now=1059)
+    assert caught.value.code == "token-used"
     assert token not in caught.value.render()
+
+
+def test_a_token_that_was_never_made_is_unknown(desk: TokenDesk) -> None:
+    desk.create(host=None, ttl=60, now=1000)
+    with pytest.raises(RefusedError, match="is unknown") as caught:
+        desk.redeem("0" * 48, host="alpha", now=1001)
+    assert caught.value.code == "token-unknown"
+
+
+def test_what_was_wrong_with_a_token_is_told_for_a_day_longer(desk: TokenDesk) -> None:
+    used = desk.create(host="alpha", ttl=60, now=1000)
+    desk.redeem(used, host="alpha", now=1001)
+    expired = desk.create(host=None, ttl=60, now=1059)
+    desk.create(host=None, ttl=60, now=80_000)
+    for token, words in ((used, "was used already"), (expired, "has expired")):
+        with pytest.raises(RefusedError, match=words):
+            desk.redeem(token, host="alpha", now=80_000)
+    desk.create(host=None, ttl=60, now=90_000)
+    with pytest.raises(RefusedError, match="is unknown"):
+        desk.redeem(used, host="alpha", now=90_000)
 
 
 def test_a_token_expires(desk: TokenDesk) -> None:
@@ -228,7 +253,7 @@ def test_tokens_are_kept_over_a_restart_as_hashes(desk: TokenDesk, tmp_path: Pat
 
 
 def test_expired_tokens_do_not_pile_up(desk: TokenDesk, tmp_path: Path) -> None:
-    for now in range(0, 1000, 100):
+    for now in range(0, 1_000_000, 100_000):
         desk.create(host=None, ttl=60, now=now)
     assert (tmp_path / "tokens.json").read_text().count("sha256") == 1
 

@@ -138,6 +138,8 @@ def test_who_spends_by_our_count_never_overdraws_discords(
         (10_800, "3 h"),
         (8_100, "2 h 15 min"),
         (7_199, "2 h"),
+        (172_799, "48 h"),
+        (20 * 86_400, "20 d"),
     ],
 )
 def test_spans_in_words(seconds: float, words: str) -> None:

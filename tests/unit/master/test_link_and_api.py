@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from discluster import __version__
+from discluster import __version__, pem
 from discluster.clock import SystemClock
 from discluster.console import (
     EventPage,
@@ -35,7 +35,10 @@ from discluster.console import (
 from discluster.master.access.accounts import Accounts
 from discluster.master.access.audit import AuditLog
 from discluster.master.access.authority import Authority
+from discluster.master.access.tls import ServerTls
 from discluster.master.access.tokens import TokenDesk
+from discluster.master.access.wiring import certificate_desk, enrolment
+from discluster.master.api.certificates import CertificateRoutes
 from discluster.master.api.machines import MachineApi
 from discluster.master.api.operators import OperatorApi
 from discluster.master.hosts.link import ControlLink
@@ -113,18 +116,31 @@ class Fleet:
             timeout=aiohttp.ClientTimeout(total=PATIENCE),
         )
         self.url = ""
+        self.life = run.master.orders.settings.certificate_life
         self.machines: list[Machine] = []
 
     async def listen(self) -> list[web.AppRunner]:
-        link = ControlLink(self.run.master, ping_interval=0.05, lease=30, clock=SystemClock())
-        machines = MachineApi(
-            authority=self.authority,
-            tokens=self.tokens,
-            link=link,
-            events=self.run.events,
-            readmit=self.run.master.orders.readmit,
-            clock=SystemClock(),
+        self.tls = ServerTls(
+            self.authority, ["127.0.0.1"], life=lambda: self.life, clock=SystemClock()
         )
+        master, clock = self.run.master, SystemClock()
+        self.certificates = certificate_desk(
+            master,
+            directory=self.directory / "ca",
+            authority=self.authority,
+            tls=self.tls,
+            events=self.run.events,
+            clock=clock,
+        )
+        joining = enrolment(
+            master,
+            tokens=self.tokens,
+            certificates=self.certificates,
+            events=self.run.events,
+            clock=clock,
+        )
+        link = ControlLink(master, self.certificates, ping_interval=0.05, lease=30, clock=clock)
+        machines = MachineApi(authority=self.authority, enrolment=joining, link=link)
         operators = OperatorApi(
             daemon=self.run.master,
             authority=self.authority,
@@ -136,6 +152,7 @@ class Fleet:
             public_url="https://master.example:7443",
             login_life=7,
             clock=SystemClock(),
+            more=CertificateRoutes(self.certificates).routes(),
         )
         runners = []
         for application in (machines.application(), operators.application()):
@@ -143,8 +160,7 @@ class Fleet:
             await runners[-1].setup()
         assert runners[0].server is not None
         self.server = runners[0].server
-        context = self.authority.server_context(["127.0.0.1"], now=self.now)
-        await web.TCPSite(runners[0], "127.0.0.1", 0, ssl_context=context).start()
+        await web.TCPSite(runners[0], "127.0.0.1", 0, ssl_context=self.tls.context).start()
         await web.UnixSite(runners[1], str(self.directory / "master.sock")).start()
         self.url = f"https://127.0.0.1:{runners[0].addresses[0][1]}"
         return runners
@@ -155,17 +171,30 @@ class Fleet:
         pair = signed_host(self.authority, host, self.directory, now=self.now)
         return client_context(self.authority, pair)
 
-    async def dial(self, host: str | None) -> Machine:
+    async def enrol(self, host: str) -> ssl.SSLContext:
+        """Joins with a token, as a machine does; what it dials with from then on."""
+        key, token = new_key(), self.tokens.create(host=host, ttl=60, now=time.time())
+        request = JoinRequest(token=token, host=host, csr=csr_of(key, host))
+        status, body = await post_join(self, encode(request))
+        assert status == 200, body
+        both = self.directory / f"{host}.pem"
+        joined = msgspec.json.decode(body, type=JoinAnswer)
+        both.write_text(pem.private_pem(key) + joined.certificate)
+        return client_context(self.authority, (both, both))
+
+    async def dial(self, host: str | None, context: ssl.SSLContext | None = None) -> Machine:
         address = f"{self.url}/v1/control"
-        machine = Machine(await self.session.ws_connect(address, ssl=self.context(host)))
+        context = context or self.context(host)
+        machine = Machine(await self.session.ws_connect(address, ssl=context))
         # A socket that nobody holds is closed.
         self.machines.append(machine)
         return machine
 
-    async def join(self, host: str) -> Machine:
-        machine = await self.dial(host)
+    async def join(self, host: str, context: ssl.SSLContext | None = None) -> Machine:
+        machine = await self.dial(host, context)
         await machine.say(Hello(protocol=PROTOCOL, version="1", report=report(0)))
-        assert isinstance(await machine.hear(), Welcome)
+        heard = await machine.hear()
+        assert isinstance(heard, Welcome), heard
         return machine
 
     async def failure(self, method: str, path: str, **body: Any) -> tuple[int, Failure]:
@@ -181,7 +210,10 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
     async with run:
         made = Fleet(tmp_path, run)
         runners = await made.listen()
+        looking = asyncio.create_task(made.certificates.run())
         yield made
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
         await made.session.close()
         await made.operator.close()
         for runner in runners:
@@ -287,10 +319,10 @@ async def test_a_machine_joins_with_a_token_once(fleet: Fleet) -> None:
     status, body = await post_join(fleet, request)
     assert status == 200
     joined = msgspec.json.decode(body, type=JoinAnswer)
-    assert joined.ca == fleet.authority.certificate
+    assert joined.ca == fleet.authority.bundle
     status, body = await post_join(fleet, request)
     assert status == 403
-    assert msgspec.json.decode(body, type=Failure).code == "token-unknown"
+    assert msgspec.json.decode(body, type=Failure).code == "token-used"
 
 
 @pytest.mark.parametrize(
@@ -540,7 +572,7 @@ async def test_a_removed_host_is_turned_away_until_it_joins_with_a_token(fleet: 
     told: Rejected = await again.hear_until(Rejected)
     assert told.code == "removed"
     assert "beta was removed from the fleet" in told.reason
-    token = fleet.tokens.create(host="beta", ttl=60, now=time.time())
-    body = encode(JoinRequest(token=token, host="beta", csr=csr_of(new_key(), "beta")))
-    assert (await post_join(fleet, body))[0] == 200
-    await fleet.join("beta")
+    enrolled = await fleet.enrol("beta")
+    with pytest.raises(AssertionError, match="beta was revoked"):
+        await fleet.join("beta")  # with what it had before
+    await fleet.join("beta", enrolled)

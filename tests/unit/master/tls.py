@@ -5,11 +5,9 @@ import datetime
 import ssl
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from discluster import pem
 from discluster.master.access.authority import Authority
 
 
@@ -18,9 +16,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def csr_of(key: ec.EllipticCurvePrivateKey, name: str) -> str:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    return pem.request_for(key, name)
 
 
 def signed_host(
@@ -30,18 +26,12 @@ def signed_host(
     key = new_key()
     pair = directory / f"{host}.crt", directory / f"{host}.key"
     pair[0].write_text(authority.sign_host(csr_of(key, host), host, now=now))
-    pair[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    pair[1].write_text(pem.private_pem(key))
     return pair
 
 
 def client_context(authority: Authority, pair: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=authority.certificate)
+    context = ssl.create_default_context(cadata=authority.bundle)
     if pair is not None:
         context.load_cert_chain(*pair)
     return context

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discluster import console, messages
+from discluster import console, messages, trust
+from discluster.certificates import Certificate
 from discluster.errors import ProtocolError
 from discluster.messages import (
     ClusterToControl,
@@ -35,7 +36,7 @@ PAIRS = [(decoder, kind) for decoder, kinds in DECODERS for kind in kinds]
 ALL = sorted(
     {
         kind
-        for kind in (*vars(messages).values(), *vars(console).values())
+        for kind in (*vars(messages).values(), *vars(console).values(), *vars(trust).values())
         if isinstance(kind, type) and issubclass(kind, Message)
     }
     - {Message},
@@ -51,6 +52,14 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     type(None): st.none(),
     # It checks itself.
     IdentifySlots: st.builds(IdentifySlots, slot=st.integers(0, 3), slots=st.integers(4, 99)),
+    Certificate: st.builds(
+        Certificate,
+        serial=st.text("0123456789abcdef", min_size=1, max_size=40),
+        issued=st.floats(0, 1e11),
+        expires=st.floats(0, 1e11),
+        authority=st.just("00ff"),
+        host=st.none() | st.just("alpha"),
+    ),
 }
 
 
