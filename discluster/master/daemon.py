@@ -295,7 +295,7 @@ class MasterDaemon:
 
     def _adopt(self, fleet: FleetPlan) -> None:
         self._store.save(fleet)
-        self._fleet, self._book.generation = fleet, fleet.generation
+        self._fleet = fleet
         self._permits.follow(fleet)
         self._checkpoints.follow(fleet.shard_count)
 

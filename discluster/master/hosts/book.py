@@ -21,9 +21,6 @@ PARTINGS: Final = {
     "down": "said goodbye; it goes down",
     "silent": "is out of touch",
 }
-# MASTER goes above the plan that a host follows. One step a second makes as many in a century; one
-# that is further ahead was made up, and a few such would use up all the numbers there are.
-MOST_AHEAD: Final = 2**32
 
 
 class HostConnection:
@@ -75,7 +72,7 @@ class _Host:
 
 class HostBook:
     """By host name; a host that was once known stays. ``news``: grows whenever somebody comes or
-    goes, or reports something that decisions rest on. ``generation``: of the plan in force.
+    goes, or reports something that decisions rest on.
     """
 
     def __init__(self, *, clock: Clock) -> None:
@@ -83,13 +80,11 @@ class HostBook:
         self._began = clock.monotonic()
         self._hosts: dict[str, _Host] = {}
         self.news = 0
-        self.generation = 0
 
     def expect(self, configured: Iterable[str], fleet: FleetPlan | None = None) -> None:
         """What MASTER knows of before it has heard anybody. Some may have said goodbye to its
         predecessor.
         """
-        self.generation = fleet.generation if fleet is not None else 0
         for name in {*configured, *(fleet.hosts if fleet is not None else ())}:
             self._hosts.setdefault(name, _Host())
         for name, away in (fleet.away if fleet is not None else {}).items():
@@ -98,8 +93,6 @@ class HostBook:
 
     def connect(self, connection: HostConnection, version: str, report: HostReport) -> None:
         """The newest authenticated connection of a host replaces an older one."""
-        if self._is_made_up(connection, report):
-            return
         host = self._hosts.setdefault(connection.host, _Host())
         if host.connection is not None:
             host.connection.close("a newer connection of this host replaced this one")
@@ -143,7 +136,7 @@ class HostBook:
     def reported(self, connection: HostConnection, report: HostReport) -> bool:
         """Whether it says anything new that decisions rest on."""
         host = self._host_of(connection)
-        if host.connection is not connection or self._is_made_up(connection, report):
+        if host.connection is not connection:
             return False
         before, host.gist = host.gist, gist(report)
         host.report = report
@@ -151,16 +144,6 @@ class HostBook:
         new = host.gist.footing != before.footing
         self.news += new
         return new
-
-    def _is_made_up(self, connection: HostConnection, report: HostReport) -> bool:
-        """Whether it follows a plan that no MASTER of this fleet can have made; it is cut then."""
-        if report.plan_generation <= self.generation + MOST_AHEAD:
-            return False
-        connection.close(
-            f"it says that it follows plan {report.plan_generation}, which cannot be: the fleet's"
-            f" is {self.generation}"
-        )
-        return True
 
     @property
     def rejection(self) -> str | None:

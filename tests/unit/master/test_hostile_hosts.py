@@ -75,7 +75,7 @@ async def test_goodbye_twice_is_answered_and_a_pong_without_a_ping_is_nothing(
     fleet: Fleet,  # noqa: F811
 ) -> None:
     alpha = await fleet.join("alpha")
-    said: tuple[Message, ...] = (Pong(number=2**62), Pong(number=-1), Goodbye(), Goodbye())
+    said: tuple[Message, ...] = (Pong(number=2**62), Pong(number=10**9), Goodbye(), Goodbye())
     for message in said:
         await alpha.say(message)
     assert isinstance(await alpha.hear_until(GoodbyeSeen), GoodbyeSeen)
