@@ -115,10 +115,11 @@ def _judge(url: str, status: int, retry_after: str | None, body: bytes) -> Gatew
     # A plan must be able to hold it, else MASTER could not read its own file again.
     sound = 1 <= answer.shards <= MAXIMUM_SHARDS and fits(answer.url, GatewayUrl)
     sound = sound and 1 <= limit.max_concurrency <= MAXIMUM_SLOTS
-    sound = sound and limit.reset_after <= _LONGEST_DAY
     if not sound or not all(0 <= n <= _MOST_STARTS for n in (limit.total, limit.remaining)):
         raise UnavailableError(f"{url}: the answer makes no sense: {legible(str(answer))}")
-    return answer
+    # Whatever stands there, shards can be started; the next answer may be better.
+    day = msgspec.structs.replace(limit, reset_after=min(limit.reset_after, _LONGEST_DAY))
+    return msgspec.structs.replace(answer, session_start_limit=day)
 
 
 def _patience(header: str | None, body: bytes) -> float:

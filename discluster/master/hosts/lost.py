@@ -20,6 +20,7 @@ from discluster.plan import Away, FleetPlan
 
 # A generation beyond all: what an operator asserts needs no witness.
 EVERY_GENERATION: Final = 2**63
+NO_GENERATION: Final = 0
 
 
 class HostSight(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +94,10 @@ def losses(case: Circumstances) -> Losses:
         elif (wait := _patience(case, sight)) > 0:
             found.due[host] = wait
         elif (why := _obstacle(case, host, sight)) is not None:
-            found.stuck[host] = why
+            if host in case.owners:
+                found.stuck[host] = why
+            else:  # It was lost before, and all that it had has passed on.
+                found.lost[host] = NO_GENERATION
         else:
             found.lost[host] = _assured(case, host, sight)
     return msgspec.structs.replace(found, back=tuple(back))

@@ -199,6 +199,18 @@ def test_unattended_host_counts_as_gone_until_it_says_hello_again() -> None:
     assert away_after(plan, losses(case(plan=plan)), connected=set(PANEL), wall=5.0) == {}
 
 
+def test_lost_host_without_a_shard_stays_lost_whoever_is_out_of_touch() -> None:
+    """All that it had has passed on: nothing is its own, and its windows stay others'."""
+    plan = msgspec.structs.replace(
+        fleet({"a": {0: [0, 1, 2]}, "c": {}}, granted={n: Grant(host="a") for n in range(3)}),
+        witnesses=PLAN.witnesses,
+        away={"c": Away(state="lost", at=1.0)},
+    )
+    lonely = {"a": msgspec.structs.replace(THERE, steady=0.0), "b": GONE}
+    found = losses(case(plan=plan, c=GONE, others=lonely))
+    assert (found.lost, found.stuck) == ({"c": 0}, {})
+
+
 def test_lost_host_that_left_the_fleet_is_forgotten() -> None:
     gone = fleet({"a": {0: [0, 1, 2]}}, granted={n: Grant(host="a") for n in range(3)})
     gone = msgspec.structs.replace(gone, away={"c": Away(state="lost", at=1.0)})

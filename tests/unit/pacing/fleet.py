@@ -167,8 +167,11 @@ class Host:
         self._fleet = fleet
         self._to_discord = to_discord
         self.asks_after = asks_after
-        # When the newest ping was sent that MASTER answered, by the fleet's clock.
+        # By the fleet's clock: when the newest ping was sent that MASTER answered; while it is in
+        # touch, no lease ends.
         self._confirmed = 0.0
+        self._lease_ends = math.inf
+        self._without_lease: set[int] = set()  # shards that had a permit, and no lease any more
         self._up, self._down = Way(to_master), Way(to_master)
         self._up_socket, self._down_socket = Way(lambda: 0.0), Way(lambda: 0.0)
         self._master: Control | None = None
@@ -199,7 +202,7 @@ class Host:
         self._down.send(self.control, lambda: self._welcomed(master, asked, told))
 
     def _welcomed(self, master: Control, asked: float, told: float) -> None:
-        self._master = master
+        self._master, self._confirmed = master, self._fleet.clock.monotonic()
         self._fleet.count_deaf()
         time = MasterTime(asked=asked, told=told, heard=self.clock.monotonic())
         self.desk.master_connected(lambda message: self._say(master, message), time)
@@ -220,6 +223,7 @@ class Host:
         """The connection breaks, and both ends see it at once."""
         assert self._master is not None
         master, self._master = self._master, None
+        self._lease_ends = self._confirmed + LEASE
         self._fleet.count_deaf()
         master.leave()
         self.desk.master_lost()
@@ -232,6 +236,8 @@ class Host:
 
     def lose_master(self) -> None:
         """MASTER is gone."""
+        if self._master is not None:
+            self._lease_ends = self._confirmed + LEASE
         self._master = None
         self._fleet.count_deaf()
         self.desk.master_lost()
@@ -275,12 +281,17 @@ class Host:
 
         self._down.send(self.control, answered)
 
-    @property
-    def _has_lease(self) -> bool:
-        """From MASTER, or from witnesses, for as long as most of them do not hear it."""
+    def most_are_deaf(self, deaf: bool) -> None:
+        """Witnesses renew a lease for as long as most do not hear MASTER; not one that has ended:
+        they may follow a newer plan.
+        """
         now = self._fleet.clock.monotonic()
-        ends = max(self._confirmed + LEASE, self._fleet.deaf_until(now) + LEASE / 2)
-        return self._master is not None or now < ends
+        if self._master is not None or now >= self._lease_ends:
+            return
+        if deaf:
+            self._lease_ends = math.inf
+        elif self._lease_ends == math.inf:
+            self._lease_ends = max(now + LEASE / 2, self._confirmed + LEASE)
 
     def _heard(self, master: Control, message: Message) -> None:
         if master is not self._master:
@@ -291,6 +302,11 @@ class Host:
             self.plan = host_plan_from_yaml(message.text, file="pushed")
             self.desk.follow(self.plan.identify)
             self._say(master, self._report())
+            # It is carried out, so MASTER renews a lease that had ended.
+            self._lease_ends = math.inf
+            for shard in self._without_lease.intersection(self.plan.shards()):
+                self.ask(shard)
+            self._without_lease.clear()
             self._start_shards(self.plan)
 
     # --- the cluster ---
@@ -321,7 +337,8 @@ class Host:
             loop.call_later(wait, self.cluster.do, lambda: self._identify(shard, message))
 
     def _identify(self, shard: int, permit: Permit) -> None:
-        if not self._has_lease:
+        if self._fleet.clock.monotonic() >= self._lease_ends:
+            self._without_lease.add(shard)
             return
         now = self.clock.monotonic()
         if now >= permit.until:
@@ -346,7 +363,6 @@ class PacedFleet:
         self.hosts: list[Host] = []
         self._directory = directory
         self._names = hosts
-        self._deaf_until = 0.0
         self.daemon: MasterDaemon | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -396,14 +412,8 @@ class PacedFleet:
     def count_deaf(self) -> None:
         """A host found MASTER, or lost it."""
         deaf = sum(host.is_deaf for host in self.hosts)
-        if 2 * deaf > len(self.hosts):
-            self._deaf_until = math.inf
-        elif self._deaf_until == math.inf:
-            self._deaf_until = self.clock.monotonic()
-
-    def deaf_until(self, now: float) -> float:
-        """When most hosts did not hear MASTER, at last."""
-        return min(now, self._deaf_until)
+        for host in self.hosts:
+            host.most_are_deaf(2 * deaf > len(self.hosts))
 
     def add(self, name: str, rng: random.Random, **options: float | Callable[[], float]) -> Host:
         """A host whose ways take no time, unless ``options`` say otherwise."""
