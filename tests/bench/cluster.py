@@ -124,7 +124,7 @@ async def cluster(
     directory.mkdir()
     config = _write_files(setting, directory)
     socket = places.clusters_socket(directory)
-    socket.parent.mkdir()
+    socket.parent.mkdir(exist_ok=True)
     server = await asyncio.start_unix_server(control.serve, socket, limit=_LINE_LIMIT)
     command = [
         sys.executable,
