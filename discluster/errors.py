@@ -12,6 +12,7 @@ the class; the wire carries the code.
       UnavailableError             69   a peer, a port or the supervisor cannot be had now
         SupervisorError            69   systemd or polkit said no
         NotSentError               69   a command did not reach Discord
+      HandlerError                 75   a packet handler failed at an event and shall not go on
       CommandError                 65   a packet handler's command that Discord would not take
       RefusedError                 77   an identity was not accepted
       ProtocolError                76   a peer sent what the protocol does not allow
@@ -107,6 +108,13 @@ class CommandError(DisclusterError):
 
     code = "command"
     exit_status = 65
+
+
+class HandlerError(DisclusterError):
+    """A packet handler failed at an event, and on_handler_error is fatal."""
+
+    code = "handler"
+    exit_status = 75
 
 
 class RefusedError(DisclusterError):

@@ -15,7 +15,7 @@ from typing import Final
 
 JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
 FIELDS: Final = (
-    *("HOST", "CLUSTER", "SHARD", "GENERATION", "UNIT", "STEP"),
+    *("HOST", "CLUSTER", "SHARD", "GENERATION", "UNIT", "STEP", "EVENT", "SEQ"),
     *("OPERATOR", "ROLE", "ADDRESS", "CALLER_UID", "CALL", "OUTCOME", "BODY"),
 )
 _PRIORITIES: Final = {

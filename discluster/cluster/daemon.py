@@ -16,13 +16,15 @@ from discluster.cluster.control import ControlLink
 from discluster.cluster.flushing import Flushing
 from discluster.cluster.footprint import cpu_seconds, resident
 from discluster.cluster.gate import ClusterGate
-from discluster.cluster.handlers import PacketHandler
+from discluster.cluster.handlers import AnyPacketHandler
+from discluster.cluster.handlers.loading import handling
 from discluster.cluster.lease import ClusterLease
 from discluster.cluster.progress import ProgressWatch
 from discluster.cluster.reconcile import Running, decide
 from discluster.cluster.sending import ShardCommands
 from discluster.cluster.stored import Stored
 from discluster.errors import StateError
+from discluster.gateway.failing import HandlerFailures
 from discluster.gateway.identity import Identity
 from discluster.gateway.shard import Shard
 from discluster.gateway.sockets import Transport
@@ -76,7 +78,8 @@ class ClusterDaemon:
         lease: ClusterLease,
         control_socket: Path,
         identity: Identity,
-        handler: PacketHandler,
+        handler: AnyPacketHandler,
+        failures: HandlerFailures,
         handler_name: str,
         sessions: SessionFile,
         transport: Transport,
@@ -92,10 +95,9 @@ class ClusterDaemon:
         self._lease = lease
         self._identity = identity
         self._handler = handler
+        self._failures = failures
         self._handler_name = handler_name
         self._sessions = sessions
-        for complaint in sessions.complaints:
-            log.error("%s", complaint, extra={"CLUSTER": cluster})
         self._transport = transport
         self._clock = clock
         self._rng = rng
@@ -151,7 +153,14 @@ class ClusterDaemon:
             self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Runs until ``stop`` is set, then closes every shard with its session kept."""
+        """Runs until ``stop`` is set, then closes every shard with its session kept.
+
+        Raises:
+            HandlerError: the handler failed at an event, and is not to go on.
+        """
+        for complaint in self._sessions.complaints:
+            log.error("%s", complaint, extra={"CLUSTER": self._cluster})
+        self._failures.on_fatal(stop.set)
         await self._handler.start(self._cluster, self._commands())
         self._look_on_disk()
         async with asyncio.TaskGroup() as tasks:
@@ -169,8 +178,16 @@ class ClusterDaemon:
             await self._control.say_last()
             for part in parts:
                 part.cancel()
-        await self._handler.stop()
+        fatal = self._failures.fatal
+        try:
+            await self._handler.stop()
+        except Exception:
+            if fatal is None:
+                raise
+            log.exception("the handler failed to stop", extra={"CLUSTER": self._cluster})
         self._sessions.close()
+        if fatal is not None:
+            raise fatal
 
     def _commands(self) -> ShardCommands:
         def find(shard: int) -> Shard | None:
@@ -240,7 +257,7 @@ class ClusterDaemon:
             rng=self._rng,
             permits=self._control,
             sessions=slot,
-            handler=self._handler.handle,
+            handler=handling(self._handler, self._failures),
             on_change=self._control.report_soon,
             gate=self._gate,
             unacknowledged=self._unacknowledged,
@@ -298,8 +315,7 @@ class ClusterDaemon:
             told.append(f"{len(held)} held back: {held[0].problem}")
         if unleased is None and not self._control.connected:
             told.append("CONTROL is away")
-        if summary := self._handler.summary():
-            told.append(summary)
+        told += filter(None, (self._failures.summary(), self._handler.summary()))
         return "; ".join(told)
 
     async def _feed_watchdog(self) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import logging
 
 from discluster.clock import Clock, at_most
-from discluster.cluster.handlers import FlushingHandler, PacketHandler
+from discluster.cluster.handlers import AnyPacketHandler, FlushingHandler
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 class Flushing:
     """Asks the handler, if it wants to be asked, once for each stay of a shard."""
 
-    def __init__(self, *, handler: PacketHandler, limit: float, clock: Clock) -> None:
+    def __init__(self, *, handler: AnyPacketHandler, limit: float, clock: Clock) -> None:
         """``limit``: seconds that the handler gets for a shard."""
         self._handler = handler if isinstance(handler, FlushingHandler) else None
         self._limit = limit

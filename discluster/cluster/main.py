@@ -12,12 +12,14 @@ from pathlib import Path
 from discluster import __version__, logs
 from discluster.clock import SystemClock
 from discluster.cluster.daemon import ClusterDaemon
-from discluster.cluster.handlers import load_handler
+from discluster.cluster.environment import use_virtual_environment
+from discluster.cluster.handlers.loading import load_handler
 from discluster.cluster.lease import ClusterLease
 from discluster.cluster.settings import ClusterSettings
 from discluster.cluster.stored import Stored
 from discluster.documents import read_value
 from discluster.errors import DisclusterError
+from discluster.gateway.failing import HandlerFailures
 from discluster.gateway.identity import Identity
 from discluster.gateway.intents import intent_bits
 from discluster.gateway.transport import AiohttpTransport
@@ -35,7 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="discluster-cluster",
         description="Runs the shards of one cluster and hands their events to a packet handler."
         " Started by CONTROL as discluster-cluster@N.service.",
-        epilog="Exit status: 0 stopped; 74 state on disk; 78 settings, handler or bot token.",
+        epilog="Exit status: 0 stopped; 74 state on disk; 75 the handler failed at an event and"
+        " 'on_handler_error' is 'fatal'; 78 settings, handler or bot token.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
@@ -73,7 +76,10 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
         compression=settings.compression,
         large_threshold=settings.large_threshold,
     )
+    if settings.virtual_environment is not None:
+        use_virtual_environment(Path(settings.virtual_environment))
     handler = load_handler(settings.handler)
+    clock = SystemClock()
     sessions = SessionFile(settings.session_file(cluster))
     async with AiohttpTransport() as transport:
         daemon = ClusterDaemon(
@@ -86,10 +92,13 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
             control_socket=settings.control_socket,
             identity=identity,
             handler=handler,
+            failures=HandlerFailures(
+                clock=clock, reaction=settings.on_handler_error, tries=settings.handler_tries
+            ),
             handler_name=settings.handler,
             sessions=sessions,
             transport=transport,
-            clock=SystemClock(),
+            clock=clock,
             rng=random.Random(),
             notifier=SystemdNotifier(),
             stall_limit=settings.stall_limit,

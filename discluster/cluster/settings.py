@@ -7,6 +7,8 @@ from typing import Annotated, Final
 import msgspec
 
 from discluster import places
+from discluster.documents import Rule
+from discluster.gateway.failing import Reaction
 from discluster.gateway.identity import Compression
 from discluster.gateway.intents import Intent
 from discluster.settings import LogLevel, RuntimeDirectory, Setting, StateDirectory
@@ -20,12 +22,44 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     handler: Annotated[
         str,
         Setting(
-            "The packet handler that takes the events, as module:attribute; the attribute is"
-            " called without arguments and gives the handler",
-            pattern=r"[A-Za-z_][\w.]*:[A-Za-z_]\w*",
-            pattern_says="of the form module:attribute",
+            "The packet handler that takes the events, as module:attribute or as the name that an"
+            " installed package gives it (an entry point of discluster.handlers). It is called"
+            " without arguments and gives the handler",
+            pattern=r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_][\w.-]*",
+            pattern_says="of the form module:attribute, or the name of an entry point",
         ),
     ] = "discluster.cluster.handlers.count:CountingHandler"
+    virtual_environment: Annotated[
+        Annotated[str, Rule(pattern=r"/.*", pattern_says="a path from the root, as /srv/bot/venv")]
+        | None,
+        Setting(
+            "Where else to import the handler from: a virtual environment made with the same"
+            " version of Python, which the cluster's user can read. What Discluster itself imports"
+            " still comes from where Discluster is installed",
+            example="virtual_environment: /srv/bot/venv",
+        ),
+    ] = None
+    on_handler_error: Annotated[
+        Reaction,
+        Setting(
+            "What follows when the handler raises at an event, or at a batch of them, always told"
+            " in the log. skip: it counts as taken, so that one event which the handler cannot"
+            " bear does not stop all others of its shard. retry: it is tried again, after 0.5, 1,"
+            " 2 … 30 seconds, while the shard waits; after handler_tries it is skipped. fatal: the"
+            " cluster ends with exit status 75 and takes nothing more; started again, it gets the"
+            " event again",
+        ),
+    ] = "skip"
+    handler_tries: Annotated[
+        int,
+        Setting(
+            "With on_handler_error retry: calls for an event, the first one included; 6 take 15.5"
+            " seconds",
+            unit="tries",
+            minimum=2,
+            maximum=10_000,
+        ),
+    ] = 6
     intents: Annotated[
         tuple[Intent, ...],
         Setting(

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """An event as it is handed over, and what takes it."""
 
+import builtins
 import enum
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final, TypeVar, overload
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class Event(msgspec.Struct, gc=False):
@@ -22,6 +25,21 @@ class Event(msgspec.Struct, gc=False):
     type: str
     body: msgspec.Raw
     session_id: str
+
+    @overload
+    def parsed(self) -> Any: ...
+
+    @overload
+    def parsed(self, shape: builtins.type[T]) -> T: ...
+
+    def parsed(self, shape: Any = Any) -> Any:
+        """The body as Python objects; with ``shape``, say a msgspec.Struct, only what that has.
+        Decoded at each call: keep what you get.
+
+        Raises:
+            msgspec.DecodeError: it is no JSON, or (ValidationError) not of that shape.
+        """
+        return msgspec.json.decode(self.body, type=shape)
 
 
 class Later(enum.Enum):

@@ -15,8 +15,9 @@ from typing import Final
 from discluster.gateway import urls
 from discluster.gateway.contracts import Sessions
 from discluster.gateway.envelope import Envelope
-from discluster.gateway.events import LATER, Event, Handler, Later
+from discluster.gateway.events import LATER, Event, Later
 from discluster.gateway.guilds import GuildCount, Ready, parse_ready
+from discluster.gateway.handling import UNTAKEN, Handling, Untaken
 from discluster.gateway.unacknowledged import Unacknowledged
 from discluster.plan import Session
 
@@ -24,10 +25,10 @@ NOTED: Final = frozenset(("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE"))
 """Events that say something of the session and of what the shard has."""
 
 _SESSION_ID: Final = re.compile(r"[!-~]{1,64}")
-# Each failure is counted; a handler that fails at every event must not flood the journal.
-_FAILURES_LOGGED: Final = 10
-_FAILURES_SAMPLED: Final = 1000
-_Answer = Awaitable[Later | None]
+Answer = Awaitable[Later | Untaken | None] | Later | None
+"""What a handler returns, or what becomes of events at which it raised."""
+Busy = tuple[Awaitable[Later | Untaken | None], list[Event], int]
+"""What to wait for, the events that it is about, and the sequence up to which all is done then."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Intake:
         *,
         shard: int,
         sessions: Sessions,
-        handler: Handler,
+        handling: Handling,
         note: Callable[[Envelope], None],
         wanted: Callable[[], bool],
         unacknowledged: int,
@@ -64,12 +65,15 @@ class Intake:
         self._session_id = ""
         self._shard = shard
         self._sessions = sessions
-        self._handler = handler
+        self._handling = handling
+        self._handler = handling.handle
+        self._wants = handling.wants
         self._note = note
         self._wanted = wanted
         self._later = Unacknowledged(limit=unacknowledged)
         self._advance = sessions.advance  # or, while anything is to be acknowledged, _hold
         self._told_of_limit = False
+        self._retrying: str | None = None
 
     @property
     def unacknowledged(self) -> int:
@@ -80,7 +84,7 @@ class Intake:
     def obstacle(self) -> str | None:
         """Why nothing is handed over, in words."""
         waits = "the handler has not acknowledged what it has; before that it gets no more"
-        return waits if self._full() else None
+        return waits if self._full() else self._retrying
 
     def load(self) -> None:
         """Takes up the stored session, if there is one."""
@@ -146,9 +150,11 @@ class Intake:
         """Nothing more will be handed over; what was can still be acknowledged."""
         self._later.make_room()
 
-    def _hand_over(self, events: Iterator[Envelope]) -> tuple[_Answer, Event] | None:
+    def _hand_over(self, events: Iterator[Envelope]) -> Busy | None:
         """Up to the first event that the handler needs time for."""
         shard, handler, advance = self._shard, self._handler, self._advance
+        wants = self._wants
+        assert handler is not None
         for envelope in events:
             name, seq = envelope.t, envelope.s
             if name in NOTED:
@@ -157,20 +163,20 @@ class Intake:
             if seq is None:
                 # A dispatch without a sequence has happened in no capture; no reason to lose it.
                 seq = self.seq or 0
-            if name is not None:
+            if name is not None and (wants is None or name in wants):
                 event = Event(shard, seq, name, envelope.d, self._session_id)
+                waiting: Answer
                 try:
                     waiting = handler(event)
                 except Exception as error:  # whatever a handler raises, the shard goes on
-                    self._failed(event, error)
-                else:
-                    if waiting is not None:
-                        if waiting is not LATER:
-                            return waiting, event
-                        if self._postpone(seq):
-                            return self._room(), event
-                        advance = self._advance
-                        continue
+                    waiting = self._failed([event], error)
+                if waiting is not None:
+                    if waiting is not LATER:
+                        return waiting, [event], seq
+                    if self._postpone(seq):
+                        return self._room(), [], seq
+                    advance = self._advance
+                    continue
             # Discord may repeat an event; the checkpoint never goes back.
             if self.seq is None or seq > self.seq:
                 self.seq = seq
@@ -178,30 +184,85 @@ class Intake:
                     advance(seq)
         return None
 
-    async def _await(self, busy: tuple[_Answer, Event] | None, rest: Iterator[Envelope]) -> None:
+    async def _await(self, busy: Busy | None, rest: Iterator[Envelope]) -> None:
         while busy is not None:
             await self._finish(*busy)
             busy = self._hand_over(rest) if self._wanted() else None
         if self._full() and self._wanted():
             await self._room()
 
-    async def _finish(self, waiting: _Answer, event: Event) -> None:
-        answer = None
+    async def _finish(
+        self, waiting: Awaitable[Later | Untaken | None], events: list[Event], last: int
+    ) -> None:
+        answer: Later | Untaken | None = None
+        failure: BaseException | None = None
         try:
             answer = await waiting
         except asyncio.CancelledError as error:
             if _being_cancelled():
                 raise
-            self._failed(event, error)  # something inside the handler was cancelled, not we
+            failure = error  # something inside the handler was cancelled, not we
         except Exception as error:  # whatever a handler raises, the shard goes on
-            self._failed(event, error)
+            failure = error
+        if failure is not None and (again := self._failed(events, failure)) is not None:
+            answer = await again
+        if answer is not UNTAKEN and self._settle(answer, events, last) and self._wanted():
+            await self._room()
+
+    def _settle(self, answer: Later | None, events: list[Event], last: int) -> bool:
+        """The handler is done with ``events``, and with what it does not want up to ``last``.
+        True: before it acknowledges some it gets no others.
+        """
         if answer is LATER:
-            if self._postpone(event.seq) and self._wanted():
-                await self._room()
-        elif self.seq is None or event.seq > self.seq:
-            self.seq = event.seq
+            for event in events:
+                if event.session_id == self._session_id:
+                    self._postpone(event.seq)
+        if self.seq is None or last > self.seq:
+            self.seq = last
             if self.session is not None:
-                self._advance(event.seq)
+                self._advance(last)
+        return answer is LATER and self._full()
+
+    # --- what failed ---
+
+    def _call(self, events: list[Event]) -> Answer:
+        assert self._handler is not None
+        return self._handler(events[0])
+
+    def _failed(
+        self, events: list[Event], error: BaseException
+    ) -> Awaitable[Later | Untaken | None] | None:
+        """None: they are skipped, and count as taken."""
+        self.failures += 1
+        pause = self._handling.failures.failed(events, error, tries=1)
+        return None if pause is None else self._retry(events, pause)
+
+    async def _retry(self, events: list[Event], pause: float | None) -> Later | Untaken | None:
+        tries = 1
+        try:
+            while pause is not None:
+                self._retrying = (
+                    f"the handler failed at a {events[0].type} event"
+                    f" (sequence {events[0].seq}) {tries} times; before that it gets no other"
+                )
+                await self._handling.failures.pause(pause)
+                if not self._wanted():
+                    return UNTAKEN
+                try:
+                    answer = self._call(events)
+                    return answer if answer is None or answer is LATER else await answer
+                except asyncio.CancelledError as error:
+                    if _being_cancelled():
+                        raise
+                    failure: BaseException = error
+                except Exception as error:  # whatever a handler raises, the shard goes on
+                    failure = error
+                tries += 1
+                self.failures += 1
+                pause = self._handling.failures.failed(events, failure, tries=tries)
+            return None
+        finally:
+            self._retrying = None
 
     # --- what is to be acknowledged ---
 
@@ -239,21 +300,6 @@ class Intake:
         self._later.clear()
         self._advance = self._sessions.advance
         self._told_of_limit = False
-
-    def _failed(self, event: Event, error: BaseException) -> None:
-        self.failures += 1
-        if self.failures > _FAILURES_LOGGED and self.failures % _FAILURES_SAMPLED:
-            return
-        _log.error(
-            "Shard %d: the handler failed at a %s event (sequence %d), its failure number %d;"
-            " the event is skipped",
-            self._shard,
-            event.type,
-            event.seq,
-            self.failures,
-            exc_info=error,
-            extra={"SHARD": self._shard},
-        )
 
 
 def _session(ready: Ready, *, seq: int, guilds: int, gateway_url: str) -> Session | None:

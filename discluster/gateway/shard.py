@@ -18,6 +18,7 @@ import msgspec
 
 from discluster.clock import Clock
 from discluster.gateway import closecodes, payloads, urls
+from discluster.gateway.batches import make_intake
 from discluster.gateway.closecodes import Action
 from discluster.gateway.commands import Command, payload
 from discluster.gateway.connection import Connection
@@ -27,9 +28,9 @@ from discluster.gateway.ending import LEASE_OVER, Ending
 from discluster.gateway.envelope import Envelope, from_ready
 from discluster.gateway.events import Event, Handler
 from discluster.gateway.gate import OpenGate, pass_through, pause
+from discluster.gateway.handling import Handling, as_handling
 from discluster.gateway.identity import Identity
 from discluster.gateway.inbound import Inbound
-from discluster.gateway.intake import Intake
 from discluster.gateway.outbox import DEADLINE, Outbox
 from discluster.gateway.recovery import History, Phase, Situation, Step, after
 from discluster.gateway.sockets import Socket, Transport
@@ -57,7 +58,7 @@ class Shard:
         rng: random.Random,
         permits: Permits,
         sessions: Sessions,
-        handler: Handler,
+        handler: Handler | Handling,
         on_change: Callable[[], None],
         gate: Gate | None = None,
         unacknowledged: int = 10_000,
@@ -75,10 +76,10 @@ class Shard:
         self._gate = gate if gate is not None else OpenGate()
         self._sessions = sessions
         self._status = Status(shard=shard, clock=clock, on_change=on_change)
-        self._intake = Intake(
+        self._intake = make_intake(
+            as_handling(handler, clock=clock),
             shard=shard,
             sessions=sessions,
-            handler=handler,
             note=self._note,
             wanted=self._wanted,
             unacknowledged=unacknowledged,
@@ -91,8 +92,7 @@ class Shard:
         self._ready_at: float | None = None
         self._progressed = False  # the connection before brought events
         self._events_before = 0  # this connection
-        self._dials = self._identifies = self._resumes = 0
-        self._past_frames = 0  # of connections that are over
+        self._dials = self._identifies = self._resumes = self._past_frames = 0
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -107,7 +107,7 @@ class Shard:
 
     @property
     def failures(self) -> int:
-        """Events at which the handler raised. They count as taken."""
+        """How often the handler raised."""
         return self._intake.failures
 
     def view(self) -> ShardView:

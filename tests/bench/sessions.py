@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from discluster.clock import SystemClock
 from discluster.gateway.contracts import Sessions
 from discluster.gateway.envelope import Envelope
 from discluster.gateway.events import Event
+from discluster.gateway.handling import as_handling
 from discluster.gateway.intake import Intake
 from discluster.plan import Session
 from discluster.sessions import SessionFile, SessionSlot
@@ -82,7 +84,7 @@ def intake_way(sessions: Sessions) -> Work:
     intake = Intake(
         shard=0,
         sessions=sessions,
-        handler=nothing,
+        handling=as_handling(nothing, clock=SystemClock()),
         note=lambda envelope: None,
         wanted=lambda: True,
         unacknowledged=1000,

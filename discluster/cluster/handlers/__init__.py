@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packet handlers: what an operator attaches to a cluster to take its events."""
 
-import importlib
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Protocol, runtime_checkable
 
-from discluster.errors import ConfigurationError
 from discluster.gateway.commands import Command
 from discluster.gateway.events import LATER, Event, Later
 from discluster.gateway.outbox import DEADLINE
 
-__all__ = ["LATER", "Commands", "FlushingHandler", "PacketHandler", "load_handler"]
+__all__ = [
+    "LATER",
+    "AnyPacketHandler",
+    "BatchPacketHandler",
+    "Commands",
+    "FlushingHandler",
+    "PacketHandler",
+    "SelectiveHandler",
+]
 
 
 class Commands(Protocol):
@@ -76,6 +81,42 @@ class PacketHandler(Protocol):
 
 
 @runtime_checkable
+class BatchPacketHandler(Protocol):
+    """Takes several events of one shard at once; otherwise as PacketHandler."""
+
+    async def start(self, cluster: int, commands: Commands) -> None:
+        """See PacketHandler."""
+        ...
+
+    def handle_batch(self, events: list[Event]) -> Awaitable[Later | None] | Later | None:
+        """Takes what one read brought of one shard, at least one event, in order.
+
+        All of them are taken when this, or the awaitable that it returns, is done. If it raises,
+        none is. With ``LATER`` the next batch comes, and ``commands.taken`` acknowledges.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """See PacketHandler."""
+        ...
+
+    def summary(self) -> str:
+        """See PacketHandler."""
+        ...
+
+
+AnyPacketHandler = PacketHandler | BatchPacketHandler
+
+
+class SelectiveHandler(Protocol):
+    """What a packet handler has that does not want all events."""
+
+    wants: frozenset[str]
+    """Event types as Discord names them; looked at before ``start``, they must not change. Others
+    are counted by the shard, but no object is made of them, and they are taken as they come."""
+
+
+@runtime_checkable
 class FlushingHandler(Protocol):
     """What a packet handler has that returns ``LATER``."""
 
@@ -87,50 +128,3 @@ class FlushingHandler(Protocol):
         cluster.yaml is replayed: to whoever has the shard next.
         """
         ...
-
-
-def load_handler(name: str) -> PacketHandler:
-    """The handler that ``module:attribute`` makes when it is called.
-
-    Raises:
-        ConfigurationError: it cannot be imported or made, or is no packet handler.
-    """
-    module_name, _, attribute = name.partition(":")
-    hint = "see 'handler' in cluster.yaml; the module must be importable by the cluster's Python"
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        raise ConfigurationError(f"handler {name}: {error}", hint=hint) from None
-    except AttributeError:
-        raise ConfigurationError(
-            f"handler {name}: module {module_name} has no {attribute!r}", hint=hint
-        ) from None
-    except Exception as error:
-        raise ConfigurationError(
-            f"handler {name}: the module fails on import: {type(error).__name__}: {error}",
-            hint=hint,
-        ) from error
-    try:
-        handler = factory()
-    except Exception as error:
-        raise ConfigurationError(
-            f"handler {name}: calling it fails: {type(error).__name__}: {error}", hint=hint
-        ) from error
-    if not isinstance(handler, PacketHandler):
-        raise ConfigurationError(
-            f"handler {name}: {type(handler).__name__} is no packet handler",
-            hint="it needs the methods start, handle, stop and summary",
-        )
-    _check_call(name, handler.start, 0, None, hint="it takes the cluster's number and the commands")
-    if isinstance(handler, FlushingHandler):
-        _check_call(name, handler.flush, 0, hint="it takes the number of a shard")
-    return handler
-
-
-def _check_call(name: str, method: Callable[..., object], *arguments: object, hint: str) -> None:
-    try:
-        inspect.signature(method).bind(*arguments)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"handler {name}: {method.__name__} cannot be called: {error}", hint=hint
-        ) from None

@@ -16,9 +16,10 @@ from discluster.cluster.daemon import ClusterDaemon
 from discluster.cluster.handlers import Commands
 from discluster.cluster.lease import ClusterLease
 from discluster.cluster.stored import Stored
-from discluster.errors import CommandError, NotSentError
+from discluster.errors import CommandError, HandlerError, NotSentError
 from discluster.gateway import Event, Later
 from discluster.gateway.commands import UpdateVoiceState
+from discluster.gateway.failing import HandlerFailures
 from discluster.lease import StoredLease, boottime, read_lease, write_lease
 from discluster.messages import Assignment, Halt, Held, Lease, PermitDenied
 from discluster.plan import Session
@@ -82,6 +83,7 @@ class Rig:
         stall_limit: float = 60.0,
         flush_limit: float = 5.0,
         handler: Handler | None = None,
+        failures: HandlerFailures | None = None,
     ) -> None:
         self.directory = directory
         self.control = FakeControl(directory / "control.sock")
@@ -103,6 +105,7 @@ class Rig:
             control_socket=directory / "control.sock",
             identity=plain_identity(),
             handler=self.handler,
+            failures=failures or HandlerFailures(clock=self.clock),
             handler_name="tests:Handler",
             sessions=SessionFile(directory / "sessions"),
             transport=self.transport,
@@ -427,6 +430,48 @@ async def test_raising_handler_costs_its_event_and_nothing_else(rig: Rig) -> Non
         socket.event(3)
         await wait_for(lambda: rig.handler.events[-1].seq == 3, 5)
         assert rig.ready() == 1
+
+
+async def test_failures_of_the_handler_are_in_the_clusters_status(rig: Rig) -> None:
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.identifies()
+        rig.handler.raises = True
+        socket.event(2)
+        told = "the handler failed 1 times (MESSAGE_CREATE 1); 1 events skipped; 1 events"
+        await wait_for(lambda: any(told in status for status in rig.notifier.told), 5)
+
+
+class Stuck(Handler):
+    """Fails once more when it is stopped."""
+
+    async def stop(self) -> None:
+        await super().stop()
+        raise OSError("no database")
+
+
+@pytest.mark.parametrize("handler", [Handler, Stuck])
+async def test_fatal_failure_stops_the_cluster_in_order_with_its_words(
+    tmp_path: Path, handler: type[Handler]
+) -> None:
+    rig = Rig(
+        tmp_path, handler=handler(), failures=HandlerFailures(clock=SystemClock(), reaction="fatal")
+    )
+    async with rig.control as control:
+        running = asyncio.create_task(rig.daemon.run(rig.stop))
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.identifies()
+        socket.event(2)
+        await wait_for(lambda: rig.handler.events[-1].seq == 2, 5)
+        rig.handler.raises = True
+        socket.event(3)
+        with pytest.raises(HandlerError, match="RuntimeError at a MESSAGE_CREATE event"):
+            await running
+    assert rig.handler.stopped
+    assert socket.close_codes == [4000]
+    assert read_sessions(tmp_path / "sessions", 8)[5].seq == 2
 
 
 async def test_handler_sends_commands_through_the_shard_of_a_guild(rig: Rig) -> None:

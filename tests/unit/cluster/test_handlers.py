@@ -5,11 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discluster.cluster.handlers import load_handler
+from discluster.clock import SystemClock
+from discluster.cluster.handlers import BatchPacketHandler
 from discluster.cluster.handlers.count import CountingHandler
+from discluster.cluster.handlers.loading import handling, load_handler
 from discluster.cluster.sending import ShardCommands
 from discluster.errors import ConfigurationError
 from discluster.gateway import Event
+from discluster.gateway.failing import HandlerFailures
 
 SOURCE = """
 class Good:
@@ -27,8 +30,32 @@ class Older:
 class Flushes(Good):
     async def flush(self): pass
 
+class Batches:
+    wants = ["READY", "MESSAGE_CREATE"]
+    async def start(self, cluster, commands): pass
+    def handle_batch(self, events): pass
+    async def stop(self): pass
+    def summary(self): return "batches"
+
+class Both(Good):
+    def handle_batch(self, events): pass
+
+class Single(Good):
+    def handle(self, shard, event): pass
+
+class Strange(Good):
+    def stop(self, when): pass
+
+class OneWord(Good):
+    wants = "MESSAGE_CREATE"
+
+class Nothing(Good):
+    wants = ()
+
 class Lacking:
     def handle(self, event): pass
+
+NUMBER = 3
 
 def fails():
     raise OSError("no database")
@@ -40,7 +67,8 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "our_handler.py").write_text(SOURCE)
     (tmp_path / "our_broken_handler.py").write_text("1 / 0\n")
-    (tmp_path / "our_importing_handler.py").write_text("import does_not_exist_anywhere\n")
+    (tmp_path / "our_importing_handler.py").write_text("\nimport does_not_exist_anywhere\n")
+    (tmp_path / "our_unfinished_handler.py").write_text("\n\nf(\n")
     return tmp_path
 
 
@@ -49,24 +77,85 @@ def test_handler_is_made_by_calling_its_attribute(modules: Path) -> None:
     sys.modules.pop("our_handler")
 
 
+def test_handler_of_batches_is_called_for_batches_of_what_it_wants(modules: Path) -> None:
+    handler = load_handler("our_handler:Batches")
+    assert isinstance(handler, BatchPacketHandler)
+    made = handling(handler, HandlerFailures(clock=SystemClock()))
+    assert (made.handle, made.batch) == (None, handler.handle_batch)
+    assert made.wants == frozenset({"READY", "MESSAGE_CREATE"})
+    sys.modules.pop("our_handler")
+
+
+def offer(directory: Path, package: str, line: str) -> None:
+    """As if ``package`` was installed there, with an entry point."""
+    info = directory / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[discluster.handlers]\n{line}\n")
+
+
+def test_handler_that_a_package_offers_is_found_by_its_name(modules: Path) -> None:
+    offer(modules, "our-bot", "our-good = our_handler:Good [extra]")
+    assert load_handler("our-good").summary() == "good"
+    sys.modules.pop("our_handler")
+    with pytest.raises(ConfigurationError) as caught:
+        load_handler("our-goods")
+    assert "there are our-good" in caught.value.message
+
+
+def test_name_that_two_packages_offer_is_refused(modules: Path) -> None:
+    offer(modules, "our-bot", "good = our_handler:Good")
+    offer(modules, "their-bot", "good = our_handler:Flushes")
+    with pytest.raises(ConfigurationError) as caught:
+        load_handler("good")
+    assert (
+        "several packages offer it: our_handler:Flushes, our_handler:Good" in caught.value.message
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "told", "hint"),
     [
         ("not_there:Good", "handler not_there:Good: No module named 'not_there'", "importable"),
         ("our_handler:Bad", "module our_handler has no 'Bad'", "cluster.yaml"),
-        ("our_handler:Lacking", "Lacking is no packet handler", "start, handle, stop and summary"),
+        (
+            "our_handler:Lacking",
+            "Lacking is no packet handler: it lacks start, stop, summary",
+            "start, handle or handle_batch, stop and summary",
+        ),
+        ("our_handler:Both", "Both has both handle and handle_batch", "remove one"),
+        ("our_handler:Single", "handle cannot be called: missing a required", "an event"),
+        ("our_handler:Strange", "stop cannot be called: missing a required", "nothing"),
+        ("our_handler:OneWord", "'wants' is 'MESSAGE_CREATE'", "as Discord names them"),
+        ("our_handler:Nothing", "'wants' is ()", "as Discord names them"),
+        ("our_handler:NUMBER", "it is 'int' and cannot be called", "as a class"),
+        ("our_handler:Good.inner", "module our_handler has no 'inner'", "cluster.yaml"),
+        ("no-such-name", "no installed package offers it", "module:attribute"),
         ("our_handler:Older", "start cannot be called: too many positional", "and the commands"),
         ("our_handler:Flushes", "flush cannot be called: too many positional", "of a shard"),
         ("our_handler:fails", "calling it fails: OSError: no database", "cluster.yaml"),
         ("our_handler:SOURCE", "has no 'SOURCE'", "cluster.yaml"),
-        ("our_broken_handler:X", "fails on import: ZeroDivisionError", "cluster.yaml"),
-        ("our_importing_handler:X", "No module named 'does_not_exist_anywhere'", "importable"),
+        (
+            "our_broken_handler:X",
+            "fails on import: ZeroDivisionError: division by zero (DIR/our_broken_handler.py:1)",
+            "cluster.yaml",
+        ),
+        (
+            "our_importing_handler:X",
+            "No module named 'does_not_exist_anywhere' (DIR/our_importing_handler.py:2)",
+            "importable",
+        ),
+        (
+            "our_unfinished_handler:X",
+            "SyntaxError: '(' was never closed (DIR/our_unfinished_handler.py:3)",
+            "cluster.yaml",
+        ),
     ],
 )
 def test_wrong_handler_is_told_in_words(modules: Path, name: str, told: str, hint: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_handler(name)
-    assert told in caught.value.message
+    assert told.replace("DIR", str(modules)) in caught.value.message
     assert hint in str(caught.value.hint)
     sys.modules.pop("our_handler", None)
 

@@ -5,9 +5,13 @@ import importlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import textwrap
+import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,15 +19,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from discluster.cluster.handlers import LATER, FlushingHandler, PacketHandler, load_handler
+from discluster.cluster.handlers import (
+    LATER,
+    BatchPacketHandler,
+    FlushingHandler,
+    PacketHandler,
+)
+from discluster.cluster.handlers.loading import GROUP, load_handler, wanted_types
+from discluster.cluster.settings import ClusterSettings
 from discluster.errors import NotSentError
 from discluster.gateway import Event
 from discluster.gateway.commands import Command, RequestGuildMembers
 from discluster.gateway.outbox import DEADLINE
+from discluster.settings import parse
 from tests.waiting import wait_for
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "handlers.md"
-NAMES = {"hello": "Hello", "once": "Once", "lines": "Lines", "members": "Members"}
+NAMES = {"hello": "Hello", "once": "Once", "rows": "Rows", "lines": "Lines", "members": "Members"}
 
 
 class Commands:
@@ -72,9 +84,11 @@ def make(name: str) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 async def test_example_is_a_handler_with_a_life(examples: Path, name: str) -> None:
     handler = make(name)
-    assert isinstance(handler, PacketHandler)
+    made: object = handler
+    assert isinstance(made, PacketHandler | BatchPacketHandler)
     await handler.start(3, Commands())
-    handler.handle(event(1, {}, type="TYPING_START"))
+    if wanted_types(name, handler) is None:
+        handler.handle(event(1, {}, type="TYPING_START"))
     assert handler.summary().startswith("0 ")
     await handler.stop()
 
@@ -83,7 +97,6 @@ async def test_hello_hears_what_it_is_for(examples: Path) -> None:
     handler = make("hello")
     handler.handle(event(2, {"channel_id": "7", "content": "hello there"}))
     handler.handle(event(3, {"channel_id": "7", "content": "good bye"}))
-    handler.handle(event(4, {"content": "hello"}, type="CHANNEL_CREATE"))
     assert handler.summary() == "1 hellos"
 
 
@@ -98,6 +111,43 @@ async def test_once_counts_a_replayed_message_once(examples: Path) -> None:
         told = handler.summary()
         await handler.stop()
     assert told == "8 messages"
+
+
+async def test_rows_writes_a_batch_once_and_as_a_whole(examples: Path) -> None:
+    handler = make("rows")
+    await handler.start(3, Commands())
+    handler.handle_batch([event(2, {"id": "7", "content": "x"}), event(3, {"id": "8"})])
+    handler.handle_batch([event(3, {"id": "8"}), event(4, {"id": "9"})])
+    with pytest.raises(msgspec.ValidationError):
+        handler.handle_batch([event(5, {"id": "10"}), event(6, {})])
+    await handler.stop()
+    with closing(sqlite3.connect(examples / "messages.sqlite")) as database:
+        rows = database.execute("select id, content from messages order by id").fetchall()
+    assert rows == [("7", "x"), ("8", ""), ("9", "")]
+
+
+def test_settings_of_the_document_are_settings() -> None:
+    text = re.sub(r"^```.*?^```$", "", DOCUMENT.read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"(?:^    (?:\w+: .*)\n)+", text, re.MULTILINE)
+    read = [parse(textwrap.dedent(b), ClusterSettings, file="handlers.md") for b in blocks]
+    assert [settings.handler for settings in read[:2]] == ["hello:Hello", "our-bot"]
+    assert read[0].virtual_environment == "/srv/bot/venv"
+    assert (read[2].on_handler_error, read[2].handler_tries) == ("retry", 6)
+
+
+def test_entry_point_of_the_document_is_of_our_group() -> None:
+    [block] = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    told = tomllib.loads(block)["project"]["entry-points"]
+    assert told == {GROUP: {"our-bot": "our_bot.handler:Bot"}}
+
+
+def test_drop_ins_of_the_document_name_directives_of_the_unit() -> None:
+    """Those that the unit has itself, and those that it leaves to systemd's defaults."""
+    unit = (DOCUMENT.parents[1] / "units" / "discluster-cluster@.service").read_text()
+    known = set(re.findall(r"^(\w+)=", unit, re.MULTILINE)) | {"StateDirectory"}
+    told = re.findall(r"^    (\w+)=", DOCUMENT.read_text(), re.MULTILINE)
+    assert len(told) >= 7
+    assert set(told) <= known
 
 
 def lines_of(examples: Path) -> list[Any]:

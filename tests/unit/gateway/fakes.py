@@ -15,6 +15,7 @@ import msgspec
 from discluster.errors import UnavailableError
 from discluster.gateway import Closed, Event, Handler, Identity, Shard
 from discluster.gateway.contracts import Gate
+from discluster.gateway.handling import Handling
 from discluster.messages import ShardState
 from discluster.plan import Session
 from discluster.secret import Secret
@@ -219,7 +220,7 @@ class Rig:
         self,
         *,
         session: Session | None = None,
-        handler: Handler | None = None,
+        handler: Handler | Handling | None = None,
         seed: int = 1,
         identity: Identity | None = None,
         unacknowledged: int = 10_000,

@@ -12,8 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from discluster.clock import SystemClock
+from discluster.gateway.batches import make_intake
 from discluster.gateway.envelope import Envelope
 from discluster.gateway.events import LATER, Event, Later
+from discluster.gateway.failing import HandlerFailures
+from discluster.gateway.handling import Handling, as_handling
 from discluster.gateway.intake import Intake
 from discluster.gateway.waiting import end
 from tests.clock import settle
@@ -60,15 +64,19 @@ class Late(RuleBasedStateMachine):
         self.now: list[int] = []
         """What this life of the process was handed of this session."""
         self.ways: list[Way] = []
-        self.intake = Intake(
+        self.together: list[int] = []
+        self.intake = self.make()
+        self.intake.load()
+
+    def make(self) -> Intake:
+        return Intake(
             shard=1,
             sessions=self.sessions,
-            handler=self.handle,
+            handling=as_handling(self.handle, clock=SystemClock()),
             note=self.note,
             wanted=lambda: True,
             unacknowledged=LIMIT,
         )
-        self.intake.load()
 
     # --- the handler ---
 
@@ -250,5 +258,39 @@ class Late(RuleBasedStateMachine):
         self.loop.close()
 
 
+class LateBatches(Late):
+    """The same for a handler of batches: what is read together is taken together."""
+
+    def make(self) -> Intake:
+        handling = Handling(batch=self.handle_batch, failures=HandlerFailures(clock=SystemClock()))
+        return make_intake(
+            handling,
+            shard=1,
+            sessions=self.sessions,
+            note=self.note,
+            wanted=lambda: True,
+            unacknowledged=LIMIT,
+        )
+
+    def handle_batch(self, events: list[Event]) -> Awaitable[Later | None] | Later | None:
+        # The way of the last one is the way of all: what it takes, all that was handed now takes.
+        *others, last = events
+        self.past += others
+        self.now += [event.seq for event in others]
+        del self.ways[: len(others)]
+        self.together = [event.seq for event in others]
+        return self.handle(last)
+
+    def take(self, seq: int) -> None:
+        for each in (*self.together, seq):
+            super().take(each)
+
+    def acknowledge(self, event: Event) -> None:
+        self.together = []
+        super().acknowledge(event)
+
+
 Late.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestLate = Late.TestCase
+LateBatches.TestCase.settings = Late.TestCase.settings
+TestLateBatches = LateBatches.TestCase

@@ -22,7 +22,10 @@ async def test_event_carries_its_raw_body() -> None:
         assert (event.shard, event.seq, event.type) == (3, 2, "TYPING_START")
         assert event.session_id == "session-1"
         assert bytes(event.body) == '{"b": [1, "ü"]}'.encode()
-        assert msgspec.json.decode(event.body) == {"b": [1, "ü"]}
+        assert event.parsed() == msgspec.json.decode(event.body) == {"b": [1, "ü"]}
+        assert event.parsed(dict[str, list[object]]) == {"b": [1, "ü"]}
+        with pytest.raises(msgspec.ValidationError):
+            event.parsed(list[int])
 
 
 @pytest.mark.covers("T-21", "O-05")
@@ -91,8 +94,13 @@ async def test_handler_that_raises_is_counted_and_the_event_is_skipped(
     [record] = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert "MESSAGE_CREATE" in record.getMessage()
     assert "sequence 2" in record.getMessage()
-    assert record.__dict__["SHARD"] == 3
+    assert [record.__dict__[name] for name in ("SHARD", "EVENT", "SEQ")] == [
+        *(3, "MESSAGE_CREATE", "2"),
+    ]
+    assert "in broken" in caplog.text, "the handler's own line"
+    assert "_hand_over" not in caplog.text
     assert "private words" not in caplog.text
+    assert "secretpart" not in caplog.text
 
 
 async def test_awaitable_that_raises_or_was_cancelled_inside_is_a_failure_too() -> None:
@@ -124,8 +132,12 @@ async def test_handler_that_fails_at_every_event_does_not_flood_the_journal(
             socket.event(s)
         await settle(2200)
         assert rig.shard.failures == 2000
-    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 12
+        await rig.clock.advance(1.0)
+        socket.event(2001)
+        await settle()
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(told) == 3, "the first of each type, and one in a second"
+    assert "its failure number 2001 (1998 more were not told)" in told[2]
 
 
 @pytest.mark.covers("F19")
