@@ -71,9 +71,13 @@ class DiscordDesk:
         """Where clusters identify; None: not known (any more), keep what the plan says."""
         if self._settings.gateway_url is not None:
             return self._settings.gateway_url
-        if self._answer is not None:
-            return self._answer.url.rstrip("/")
-        return _DEFAULT_GATEWAY if self._settings.shard_count != "auto" and self._error else None
+        return self._answer.url.rstrip("/") if self._answer is not None else None
+
+    @property
+    def first_gateway_url(self) -> str | None:
+        """For a new fleet, which need not wait for Discord's answer if its shard count is fixed."""
+        usual = self._settings.shard_count != "auto" and self._error is not None
+        return self.gateway_url or (_DEFAULT_GATEWAY if usual else None)
 
     @property
     def max_concurrency(self) -> int | None:
@@ -86,7 +90,7 @@ class DiscordDesk:
     @property
     def waiting_for(self) -> str | None:
         """Why a new fleet cannot be planned yet, in words."""
-        if self.shard_count is not None and self.gateway_url is not None:
+        if self.shard_count is not None and self.first_gateway_url is not None:
             return None
         if self._error is None:
             return "asking Discord for the recommended shard count"

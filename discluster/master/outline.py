@@ -37,7 +37,7 @@ def outline(
     """
     # The count of a running fleet never changes by itself.
     count = before.shard_count if before else found or discord.shard_count
-    gateway = discord.gateway_url or (before.gateway_url if before else None)
+    gateway = discord.gateway_url or (before.gateway_url if before else discord.first_gateway_url)
     lanes = discord.max_concurrency or (before.max_concurrency if before else 1)
     if count is None or gateway is None:
         return None

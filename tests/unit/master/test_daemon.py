@@ -534,3 +534,36 @@ async def test_shard_in_a_loop_is_denied_and_told_with_what_it_ended(
         a.say(PermitRequest(shard=1))
         await run.after(30)
         assert any(isinstance(m, Permit) for m in a.heard())
+
+
+async def test_master_that_restarts_while_discord_does_not_answer_keeps_the_gateway_of_its_plan(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """With a shard count of its own it can plan a new fleet without Discord, at the usual address;
+    a fleet that runs stays where it is.
+    """
+    fixed = settings("a", "b", shard_count=4)
+    async with Running(tmp_path, fixed, Discord(answer()), clock) as run:
+        await running_pair(tmp_path, clock, run)
+        assert run.master.fleet is not None
+        before = run.master.fleet
+    changed = settings("a", "b", shard_count=4, shards_per_cluster=1)
+    silent = Discord(UnavailableError("rate limited"))
+    async with Running(tmp_path, changed, silent, clock) as run:
+        for name, shards in (("a", [0, 1]), ("b", [2, 3])):
+            run.connect(name, report(before.generation, shards))
+        await run.after(1)
+        assert run.master.fleet is not None
+        assert run.master.fleet.generation > before.generation, "planned anew"
+        assert run.master.fleet.gateway_url == before.gateway_url
+
+
+async def test_new_fleet_with_a_shard_count_of_its_own_does_not_need_discord_to_answer(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    silent = Discord(UnavailableError("nobody there"))
+    async with Running(tmp_path, settings("a", shard_count=4), silent, clock) as run:
+        run.connect("a")
+        await run.after(1)
+        assert run.master.fleet is not None
+        assert run.master.fleet.gateway_url == "wss://gateway.discord.gg"
