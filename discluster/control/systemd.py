@@ -19,6 +19,7 @@ from dbus_next.constants import BusType, MessageType
 from dbus_next.message import Message
 
 from discluster.clock import Clock
+from discluster.control.refusals import refusal
 from discluster.control.supervisor import UnitView, Usage
 from discluster.errors import SupervisorError
 from discluster.messages import UnitState
@@ -84,7 +85,7 @@ class SystemdSupervisor:
         ``job_timeout`` of a start or stop, ``call_timeout`` of one call.
         """
         self._clock = clock
-        self._make_bus = connect or (lambda: MessageBus(bus_type=BusType.SYSTEM))
+        self._make_bus = connect or (lambda: Bus(bus_type=BusType.SYSTEM))
         self._job_timeout = job_timeout
         self._call_timeout = call_timeout
         self._bus: Any = None
@@ -272,7 +273,8 @@ class SystemdSupervisor:
             except (OSError, EOFError) as error:
                 raise SupervisorError(f"systemd: the system bus is gone: {error}") from None
         if reply.message_type is MessageType.ERROR:
-            raise _refusal(reply, f"{message.member} {about}".strip())
+            said = str(reply.body[0]) if reply.body else None
+            raise refusal(str(reply.error_name), said, f"{message.member} {about}".strip())
         return list(reply.body)
 
     async def _connect(self) -> None:
@@ -367,6 +369,21 @@ def _changes_of(path: str) -> str:
     )
 
 
+class Bus(MessageBus):
+    """A connection that leaves no socket behind where there is no bus: dbus_next's own stays open
+    until Python tidies up.
+    """
+
+    def _setup_socket(self) -> None:
+        try:
+            super()._setup_socket()  # type: ignore[no-untyped-call]
+        except Exception:
+            for part in (getattr(self, "_stream", None), getattr(self, "_sock", None)):
+                if part is not None:
+                    part.close()
+            raise
+
+
 async def _discard(bus: Any) -> None:
     """Ends a connection of whatever state. dbus_next shuts its socket down but never closes it."""
     if bus.connected:
@@ -377,23 +394,3 @@ async def _discard(bus: Any) -> None:
     for part in (bus._stream, bus._sock):
         with contextlib.suppress(OSError):
             part.close()
-
-
-def _refusal(reply: Message, about: str) -> SupervisorError:
-    """The one place where D-Bus error names become words."""
-    name = str(reply.error_name)
-    said = str(reply.body[0]) if reply.body else name
-    if name.endswith((".AccessDenied", ".InteractiveAuthorizationRequired", ".AuthFailed")):
-        return SupervisorError(
-            f"systemd: {about}: not allowed: {said}",
-            hint="polkit must let this user manage discluster-cluster@*.service: is polkitd"
-            " installed and /usr/share/polkit-1/rules.d/50-discluster.rules in place?",
-            code="not-allowed",
-        )
-    if name.endswith((".NoSuchUnit", ".NoUnitForPID")):
-        return SupervisorError(
-            f"systemd: {about}: {said}",
-            hint="is discluster-cluster@.service installed? 'systemctl cat discluster-cluster@0'",
-            code="no-such-unit",
-        )
-    return SupervisorError(f"systemd: {about}: {said} ({name})")
