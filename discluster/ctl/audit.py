@@ -4,10 +4,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rich.table import Table
-from rich.text import Text
-
-from discluster import messages
 from discluster.ctl import pages, words
 from discluster.ctl.commands import Context
 from discluster.ctl.screen import Screen
@@ -34,20 +30,10 @@ async def show(context: Context, query: AuditQuery, *, follow: bool, json: bool)
 def _print(screen: Screen, page: AuditPage, *, json: bool) -> None:
     for entry in page.entries:
         if json:
-            screen.text(messages.encode(entry).decode() + "\n")
-        elif screen.is_terminal:
-            screen.show(_row(entry))
+            screen.json_line(entry)
         else:
-            screen.text(f"{words.moment(entry.at)}  {sentence(entry)}\n")
-
-
-def _row(entry: AuditEntry) -> Table:
-    row = Table.grid(padding=(0, 2))
-    row.add_row(
-        Text(words.moment(entry.at), style="dim", no_wrap=True),
-        Text(sentence(entry), style=_STYLES.get(entry.outcome, "")),
-    )
-    return row
+            style = _STYLES.get(entry.outcome, "")
+            pages.show_line(screen, entry.at, sentence(entry), style=style)
 
 
 def sentence(entry: AuditEntry) -> str:

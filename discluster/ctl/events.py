@@ -3,9 +3,6 @@
 
 from typing import Final, Literal
 
-from rich.table import Table
-from rich.text import Text
-
 from discluster.console import Event, EventPage, EventQuery
 from discluster.ctl import pages, words
 from discluster.ctl.commands import Context
@@ -34,20 +31,8 @@ def _print(screen: Screen, page: EventPage, *, json: bool) -> None:
     for event in page.events:
         if json:
             screen.json_line(event)
-        elif screen.is_terminal:
-            screen.show(_row(event))
         else:
-            screen.text(f"{words.moment(event.at)}  {_sentence(event)}\n")
-
-
-def _row(event: Event) -> Table:
-    """For a terminal: a long sentence is wrapped beside its time."""
-    row = Table.grid(padding=(0, 2))
-    row.add_row(
-        Text(words.moment(event.at), style="dim", no_wrap=True),
-        Text(_sentence(event), style=_STYLES[event.severity]),
-    )
-    return row
+            pages.show_line(screen, event.at, _sentence(event), style=_STYLES[event.severity])
 
 
 def _sentence(event: Event) -> str:

@@ -5,10 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
 import msgspec
+from rich.table import Table
+from rich.text import Text
 
 from discluster.console import EventQuery
 from discluster.ctl import words
 from discluster.ctl.commands import Context
+from discluster.ctl.screen import Screen
 from discluster.errors import UnavailableError
 from discluster.operators import AuditQuery
 
@@ -54,6 +57,21 @@ async def show(
         query = msgspec.structs.replace(query, wait=_WAIT)
         await _follow(context, ask, query, show_page, lost)
     return 0
+
+
+def show_line(screen: Screen, at: float, sentence: str, *, style: str) -> None:
+    """One entry; on a terminal a long sentence is wrapped beside its time. ``at``: wall clock,
+    seconds.
+    """
+    if not screen.is_terminal:
+        screen.text(f"{words.moment(at)}  {sentence}\n")
+        return
+    row = Table.grid(padding=(0, 2))
+    row.add_row(
+        Text(words.moment(at), style="dim", no_wrap=True),
+        Text(sentence, style=style),
+    )
+    screen.show(row)
 
 
 async def _follow(
