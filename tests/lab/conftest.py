@@ -2,6 +2,7 @@
 """The package is built once a session; each module gets machines of its own."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ async def fleet(
     request: pytest.FixtureRequest, lab_run: Run, package_lower: tuple[Path, ...]
 ) -> AsyncIterator[LabFleet]:
     """A fleet on machines of its own, not started yet."""
+    async with lab_fleet(request, lab_run, package_lower) as made:
+        yield made
+
+
+@asynccontextmanager
+async def lab_fleet(
+    request: pytest.FixtureRequest, lab_run: Run, package_lower: tuple[Path, ...]
+) -> AsyncIterator[LabFleet]:
+    """A fleet that is not started yet, for a fixture of any scope. Its journals stay, and are
+    shown, when a test fails.
+    """
     lab = Lab(lab_run, package_lower)
     made = LabFleet(lab)
     failed_before = request.session.testsfailed
@@ -99,7 +111,7 @@ async def fleet(
         yield made
     finally:
         if request.session.testsfailed > failed_before:
-            lab.save(JOURNALS / request.node.name)
+            lab.save(JOURNALS / Path(request.node.name.removesuffix(".py")).name)
             print(await made.diagnostics())
         await made.close()
 

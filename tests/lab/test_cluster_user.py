@@ -16,10 +16,10 @@ import pytest_asyncio
 
 from discluster.messages import ClusterReport, PermitRequest, StatusQuery, encode
 from tests.lab.commands import Completed, wait_until
-from tests.lab.conftest import JOURNALS, TIMEOUT
+from tests.lab.conftest import TIMEOUT, lab_fleet
 from tests.lab.fleet import CLUSTER_DROP_INS, TOKEN, LabFleet, unit_of
 from tests.lab.inside import inside, let_in
-from tests.lab.machines import Lab, Machine
+from tests.lab.machines import Machine
 from tests.lab.runs import Run
 from tests.scenario.network import MASTER
 from tests.scenario.scenarios import all_ready
@@ -74,22 +74,15 @@ for name in ("mem", "environ", "maps", "fd/0", "root/etc"):
 async def fleet(
     request: pytest.FixtureRequest, lab_run: Run, package_lower: tuple[Path, ...]
 ) -> AsyncIterator[LabFleet]:
-    lab = Lab(lab_run, package_lower)
-    made = LabFleet(lab)
-    failed_before = request.session.testsfailed
-    try:
+    async with lab_fleet(request, lab_run, package_lower) as made:
         await made.start(shards=SHARDS, hosts={}, shards_per_cluster=4)
-        machine = lab[MASTER]
+        machine = made.lab[MASTER]
         let_in(machine, "Intruder")
         machine.write("/usr/local/lib/talk.py", TALK)
         machine.write("/usr/local/lib/look.py", LOOK)
         await made.add_host(MASTER, 1.0)
         await all_ready(made, SHARDS)
         yield made
-    finally:
-        if request.session.testsfailed > failed_before:
-            lab.save(JOURNALS / "test_cluster_user")
-        await made.close()
 
 
 @pytest.fixture

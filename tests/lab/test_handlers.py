@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from tests.lab.commands import wait_until
-from tests.lab.conftest import JOURNALS, TIMEOUT
+from tests.lab.conftest import TIMEOUT, lab_fleet
 from tests.lab.fleet import LabFleet, unit_of
-from tests.lab.machines import Lab, Machine
+from tests.lab.machines import Machine
 from tests.lab.runs import Run
 from tests.scenario.network import MASTER
 from tests.scenario.scenarios import all_ready
@@ -50,21 +50,14 @@ printf '[discluster.handlers]\\nour-bot = our_bot:Bot\\n' > our_bot-1.0.dist-inf
 async def fleet(
     request: pytest.FixtureRequest, lab_run: Run, package_lower: tuple[Path, ...]
 ) -> AsyncIterator[LabFleet]:
-    lab = Lab(lab_run, package_lower)
-    made = LabFleet(lab)
-    failed_before = request.session.testsfailed
-    try:
+    async with lab_fleet(request, lab_run, package_lower) as made:
         await made.start(shards=SHARDS, hosts={}, shards_per_cluster=SHARDS)
-        machine = lab[MASTER]
+        machine = made.lab[MASTER]
         machine.run("sh", "-c", INSTALL, stdin=BOT)
         machine.write(CONFIG, f"handler: our-bot\nvirtual_environment: {VENV}\n")
         await made.add_host(MASTER, 1.0)
         await all_ready(made, SHARDS)
         yield made
-    finally:
-        if request.session.testsfailed > failed_before:
-            lab.save(JOURNALS / "test_handlers")
-        await made.close()
 
 
 def unit_in(machine: Machine) -> str:
