@@ -197,6 +197,7 @@ class ClusterDaemon:
         return ShardCommands(
             find=find,
             shard_count=lambda: self._assignment.shard_count if self._assignment else None,
+            token=self._identity.token,
         )
 
     # --- the loop ---

@@ -13,6 +13,7 @@ from discluster import __version__, logs
 from discluster.clock import SystemClock
 from discluster.cluster.daemon import ClusterDaemon
 from discluster.cluster.environment import use_virtual_environment
+from discluster.cluster.handlers.builtin import Surroundings
 from discluster.cluster.handlers.loading import load_handler
 from discluster.cluster.lease import ClusterLease
 from discluster.cluster.settings import ClusterSettings
@@ -78,8 +79,11 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
     )
     if settings.virtual_environment is not None:
         use_virtual_environment(Path(settings.virtual_environment))
-    handler = load_handler(settings.handler)
-    clock = SystemClock()
+    clock, rng = SystemClock(), random.Random()
+    surroundings = Surroundings(
+        settings=settings, cluster=cluster, token=identity.token, clock=clock, rng=rng
+    )
+    handler = load_handler(settings.handler, surroundings)
     sessions = SessionFile(settings.session_file(cluster))
     async with AiohttpTransport() as transport:
         daemon = ClusterDaemon(
@@ -99,7 +103,7 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
             sessions=sessions,
             transport=transport,
             clock=clock,
-            rng=random.Random(),
+            rng=rng,
             notifier=SystemdNotifier(),
             stall_limit=settings.stall_limit,
             unacknowledged=settings.unacknowledged,

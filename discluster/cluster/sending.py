@@ -8,16 +8,26 @@ from discluster.gateway.commands import Command
 from discluster.gateway.events import Event
 from discluster.gateway.outbox import DEADLINE
 from discluster.gateway.shard import Shard
+from discluster.secret import Secret
 
 
 class ShardCommands:
     """Implements ``discluster.cluster.handlers.Commands``."""
 
     def __init__(
-        self, *, find: Callable[[int], Shard | None], shard_count: Callable[[], int | None]
+        self,
+        *,
+        find: Callable[[int], Shard | None],
+        shard_count: Callable[[], int | None],
+        token: Secret,
     ) -> None:
         self._find = find
         self._shard_count = shard_count
+        self._token = token
+
+    @property
+    def token(self) -> Secret:
+        return self._token
 
     @property
     def shard_count(self) -> int | None:

@@ -22,13 +22,14 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     handler: Annotated[
         str,
         Setting(
-            "The packet handler that takes the events, as module:attribute or as the name that an"
-            " installed package gives it (an entry point of discluster.handlers). It is called"
-            " without arguments and gives the handler",
+            "The packet handler that takes the events: the name of one that comes with Discluster"
+            " (count), or module:attribute, or the name that an installed package gives it (an"
+            " entry point of discluster.handlers); the last two are called without arguments and"
+            " give the handler",
             pattern=r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_][\w.-]*",
             pattern_says="of the form module:attribute, or the name of an entry point",
         ),
-    ] = "discluster.cluster.handlers.count:CountingHandler"
+    ] = "count"
     virtual_environment: Annotated[
         Annotated[str, Rule(pattern=r"/.*", pattern_says="a path from the root, as /srv/bot/venv")]
         | None,

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from discluster.gateway.commands import Command
 from discluster.gateway.events import LATER, Event, Later
 from discluster.gateway.outbox import DEADLINE
+from discluster.secret import Secret
 
 __all__ = [
     "LATER",
@@ -28,6 +29,11 @@ class Commands(Protocol):
     @property
     def shard_count(self) -> int | None:
         """Of the whole fleet, as ``shard_of`` wants it; None before the first assignment."""
+        ...
+
+    @property
+    def token(self) -> Secret:
+        """The bot token, for calls of Discord's API; ``token.reveal()`` is its text."""
         ...
 
     def taken(self, event: Event) -> None:

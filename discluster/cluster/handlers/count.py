@@ -5,9 +5,15 @@ import logging
 from collections import Counter
 
 from discluster.cluster.handlers import Commands
+from discluster.cluster.handlers.builtin import Surroundings
 from discluster.gateway.events import Event
 
 log = logging.getLogger(__name__)
+
+
+def make(surroundings: Surroundings) -> "CountingHandler":
+    """The handler ``count``."""
+    return CountingHandler()
 
 
 class CountingHandler:

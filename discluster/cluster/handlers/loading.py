@@ -15,6 +15,7 @@ from discluster.cluster.handlers import (
     FlushingHandler,
     PacketHandler,
 )
+from discluster.cluster.handlers.builtin import BUILT_IN, Surroundings, make_built_in
 from discluster.errors import ConfigurationError
 from discluster.gateway.handling import Failures, Handling
 
@@ -29,12 +30,15 @@ _METHODS: Final = ("start", "stop", "summary")
 _EVENT_TYPE: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
-def load_handler(name: str) -> AnyPacketHandler:
-    """The handler that ``module:attribute``, or the entry point ``name``, makes when it is called.
+def load_handler(name: str, surroundings: Surroundings) -> AnyPacketHandler:
+    """The handler of ours that is called ``name``; or what ``module:attribute``, or the entry point
+    ``name``, makes when it is called.
 
     Raises:
         ConfigurationError: it cannot be found, imported or made, or is no packet handler.
     """
+    if name in BUILT_IN:
+        return make_built_in(name, surroundings)
     told = f"handler {name}"
     module_name, _, attribute = (name if ":" in name else _entry_point(name)).partition(":")
     factory = _attribute(told, _imported(told, module_name), module_name, attribute)

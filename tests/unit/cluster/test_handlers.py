@@ -13,6 +13,8 @@ from discluster.cluster.sending import ShardCommands
 from discluster.errors import ConfigurationError
 from discluster.gateway import Event
 from discluster.gateway.failing import HandlerFailures
+from discluster.secret import Secret
+from tests.unit.cluster.surroundings import surroundings
 
 SOURCE = """
 class Good:
@@ -73,12 +75,12 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_handler_is_made_by_calling_its_attribute(modules: Path) -> None:
-    assert load_handler("our_handler:Good").summary() == "good"
+    assert load_handler("our_handler:Good", surroundings()).summary() == "good"
     sys.modules.pop("our_handler")
 
 
 def test_handler_of_batches_is_called_for_batches_of_what_it_wants(modules: Path) -> None:
-    handler = load_handler("our_handler:Batches")
+    handler = load_handler("our_handler:Batches", surroundings())
     assert isinstance(handler, BatchPacketHandler)
     made = handling(handler, HandlerFailures(clock=SystemClock()))
     assert (made.handle, made.batch) == (None, handler.handle_batch)
@@ -96,10 +98,10 @@ def offer(directory: Path, package: str, line: str) -> None:
 
 def test_handler_that_a_package_offers_is_found_by_its_name(modules: Path) -> None:
     offer(modules, "our-bot", "our-good = our_handler:Good [extra]")
-    assert load_handler("our-good").summary() == "good"
+    assert load_handler("our-good", surroundings()).summary() == "good"
     sys.modules.pop("our_handler")
     with pytest.raises(ConfigurationError) as caught:
-        load_handler("our-goods")
+        load_handler("our-goods", surroundings())
     assert "there are our-good" in caught.value.message
 
 
@@ -107,7 +109,7 @@ def test_name_that_two_packages_offer_is_refused(modules: Path) -> None:
     offer(modules, "our-bot", "good = our_handler:Good")
     offer(modules, "their-bot", "good = our_handler:Flushes")
     with pytest.raises(ConfigurationError) as caught:
-        load_handler("good")
+        load_handler("good", surroundings())
     assert (
         "several packages offer it: our_handler:Flushes, our_handler:Good" in caught.value.message
     )
@@ -154,16 +156,18 @@ def test_name_that_two_packages_offer_is_refused(modules: Path) -> None:
 )
 def test_wrong_handler_is_told_in_words(modules: Path, name: str, told: str, hint: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        load_handler(name)
+        load_handler(name, surroundings())
     assert told.replace("DIR", str(modules)) in caught.value.message
     assert hint in str(caught.value.hint)
     sys.modules.pop("our_handler", None)
 
 
 async def test_counting_handler_tells_what_came() -> None:
-    handler = load_handler("discluster.cluster.handlers.count:CountingHandler")
+    handler = load_handler("count", surroundings())
     assert isinstance(handler, CountingHandler)
-    await handler.start(3, ShardCommands(find=lambda shard: None, shard_count=lambda: None))
+    await handler.start(
+        3, ShardCommands(find=lambda shard: None, shard_count=lambda: None, token=Secret("t"))
+    )
     assert handler.summary() == ""
     for number, kind in enumerate(["A", "B", "B", "C", "C", "C", "D"]):
         event = Event(shard=1, seq=number, type=kind, body=msgspec.Raw(b"{}"), session_id="s")

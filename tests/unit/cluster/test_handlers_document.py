@@ -32,6 +32,7 @@ from discluster.gateway import Event
 from discluster.gateway.commands import Command, RequestGuildMembers
 from discluster.gateway.outbox import DEADLINE
 from discluster.settings import parse
+from tests.unit.cluster.surroundings import surroundings
 from tests.waiting import wait_for
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "handlers.md"
@@ -78,7 +79,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def make(name: str) -> Any:
-    return load_handler(f"{name}:{NAMES[name]}")
+    return load_handler(f"{name}:{NAMES[name]}", surroundings())
 
 
 @pytest.mark.parametrize("name", NAMES)

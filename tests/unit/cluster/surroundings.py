@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What handlers of ours are made of, in tests."""
+
+import random
+
+from discluster.clock import Clock, SystemClock
+from discluster.cluster.handlers.builtin import Surroundings
+from discluster.cluster.settings import ClusterSettings
+from discluster.secret import Secret
+
+
+def surroundings(
+    settings: ClusterSettings | None = None, *, cluster: int = 3, clock: Clock | None = None
+) -> Surroundings:
+    """Of a cluster with ``settings``; None: as shipped."""
+    return Surroundings(
+        settings=settings or ClusterSettings(),
+        cluster=cluster,
+        token=Secret("MTAw.simulated.token"),
+        clock=clock or SystemClock(),
+        rng=random.Random(1),
+    )
