@@ -16,7 +16,7 @@ from discluster.cluster.control import ControlLink
 from discluster.cluster.flushing import Flushing
 from discluster.cluster.footprint import cpu_seconds, resident
 from discluster.cluster.gate import ClusterGate
-from discluster.cluster.handlers import AnyPacketHandler
+from discluster.cluster.handlers import AnyPacketHandler, TellingHandler
 from discluster.cluster.handlers.loading import handling
 from discluster.cluster.lease import ClusterLease
 from discluster.cluster.progress import ProgressWatch
@@ -297,9 +297,11 @@ class ClusterDaemon:
         if view.state == "closing" and (unleased := self._gate.unleased) is not None:
             return msgspec.structs.replace(view, problem=unleased)
         denial = self._control.denials.get(view.shard)
-        if denial is None or view.state != "waiting":
-            return view
-        return msgspec.structs.replace(view, problem=denial)
+        if denial is not None and view.state == "waiting":
+            return msgspec.structs.replace(view, problem=denial)
+        if view.problem is None and isinstance(self._handler, TellingHandler):
+            return msgspec.structs.replace(view, problem=self._handler.problem(view.shard))
+        return view
 
     def _status(self) -> str:
         views = [hosted.shard.view() for hosted in self._hosted.values()]

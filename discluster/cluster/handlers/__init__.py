@@ -17,6 +17,7 @@ __all__ = [
     "FlushingHandler",
     "PacketHandler",
     "SelectiveHandler",
+    "TellingHandler",
 ]
 
 
@@ -132,5 +133,16 @@ class FlushingHandler(Protocol):
 
         What is not acknowledged when it returns, raises or takes longer than ``flush_limit`` of
         cluster.yaml is replayed: to whoever has the shard next.
+        """
+        ...
+
+
+@runtime_checkable
+class TellingHandler(Protocol):
+    """What a packet handler has that can tell what is wrong with its own work."""
+
+    def problem(self, shard: int) -> str | None:
+        """What is wrong, in words for ``disclusterctl status``; None: nothing. Asked often, so it
+        must be cheap; shards of which the same words are said are shown together.
         """
         ...

@@ -14,6 +14,7 @@ from discluster.cluster.handlers import (
     BatchPacketHandler,
     FlushingHandler,
     PacketHandler,
+    TellingHandler,
 )
 from discluster.cluster.handlers.builtin import BUILT_IN, Surroundings, make_built_in
 from discluster.errors import ConfigurationError
@@ -156,6 +157,8 @@ def _check(told: str, handler: object) -> None:
     _check_call(told, handler.summary, hint="it takes nothing")
     if isinstance(handler, FlushingHandler):
         _check_call(told, handler.flush, 0, hint="it takes the number of a shard")
+    if isinstance(handler, TellingHandler):
+        _check_call(told, handler.problem, 0, hint="it takes the number of a shard")
 
 
 def _check_call(told: str, method: Callable[..., object], *arguments: object, hint: str) -> None:

@@ -451,6 +451,30 @@ class Stuck(Handler):
         raise OSError("no database")
 
 
+class Troubled(Handler):
+    """Says of shard 5 what is wrong with it."""
+
+    def problem(self, shard: int) -> str | None:
+        return "the handler has lost 7 events" if shard == 5 else None
+
+
+async def test_what_a_handler_tells_of_a_shard_is_the_shards_problem(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, handler=Troubled())
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5, 6))
+        for number in (0, 1):
+            await rig.identifies(number)
+        problems = {5: "the handler has lost 7 events", 6: None}
+        await wait_for(
+            lambda: (
+                {v.shard: v.problem for v in control.reports[-1].shards if v.state == "ready"}
+                == problems
+            ),
+            5,
+        )
+
+
 @pytest.mark.parametrize("handler", [Handler, Stuck])
 async def test_fatal_failure_stops_the_cluster_in_order_with_its_words(
     tmp_path: Path, handler: type[Handler]

@@ -29,6 +29,11 @@ class Older:
     async def stop(self): pass
     def summary(self): return ""
 
+class Tells(Good):
+    def problem(self):
+        pass
+
+
 class Flushes(Good):
     async def flush(self): pass
 
@@ -134,6 +139,7 @@ def test_name_that_two_packages_offer_is_refused(modules: Path) -> None:
         ("our_handler:Good.inner", "module our_handler has no 'inner'", "cluster.yaml"),
         ("no-such-name", "no installed package offers it", "module:attribute"),
         ("our_handler:Older", "start cannot be called: too many positional", "and the commands"),
+        ("our_handler:Tells", "problem cannot be called: too many positional", "of a shard"),
         ("our_handler:Flushes", "flush cannot be called: too many positional", "of a shard"),
         ("our_handler:fails", "calling it fails: OSError: no database", "cluster.yaml"),
         ("our_handler:SOURCE", "has no 'SOURCE'", "cluster.yaml"),
