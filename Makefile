@@ -6,16 +6,17 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 
-.PHONY: help demo test lint unit fuzz faults clients scenario siege chaos lab-tests lab deb sbom etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
+.PHONY: help demo test lint unit fuzz faults clients scenario siege brokers chaos lab-tests lab deb sbom etc pins clean bench bench-gateway bench-simulator bench-sessions bench-master
 
 help:
 	@echo 'make demo        a fleet on loopback against a simulated Discord (KEEP=1: stays up)'
-	@echo 'make test        everything: lint, types, unit, fuzz, faults, clients, scenario, siege, lab'
+	@echo 'make test        everything: lint, types, unit, fuzz, faults, clients, brokers, …, lab'
 	@echo 'make lint        style, types, import directions'
 	@echo 'make unit        unit tests'
 	@echo 'make faults      the fault matrix: real shards against a simulated Discord that misbehaves'
 	@echo 'make clients     discord.py, discord.js and others against the simulator'
 	@echo 'make scenario    scenarios with real processes on loopback'
+	@echo 'make brokers     the handlers nats and redis with real servers, killed under load'
 	@echo 'make siege       MASTER and CONTROL with thousands of hostile connections'
 	@echo 'make fuzz        atheris on every parser and protocol, a minute each'
 	@echo 'make chaos       docs/chaos.md: kills everything under load, counts every event (20 minutes)'
@@ -54,6 +55,8 @@ test: $(VENV)/.dev
 	$(PYTEST) tests/faults
 	$(RUN) tests/clients/install --if-possible
 	$(PYTEST) tests/clients
+	$(RUN) tests/brokers/install --if-possible
+	$(PYTEST) tests/brokers
 	$(PYTEST) tests/scenario
 	$(PYTEST) tests/siege
 	$(PYTEST) tests/chaos
@@ -72,6 +75,10 @@ unit faults scenario siege: $(VENV)/.dev
 clients: $(VENV)/.dev
 	$(RUN) tests/clients/install
 	$(PYTEST) tests/clients
+
+brokers: $(VENV)/.dev
+	$(RUN) tests/brokers/install
+	$(PYTEST) tests/brokers
 
 # ARGS='--short' for a minute of it; see 'python -m tests.chaos --help'.
 chaos: $(VENV)/.dev

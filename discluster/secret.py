@@ -77,3 +77,30 @@ def read_token(environ: Mapping[str, str]) -> Secret:
             hint=_HINT,
         )
     return Secret(text)
+
+
+def read_credential(environ: Mapping[str, str], name: str, *, hint: str) -> Secret | None:
+    """The text of the credential ``name``, where systemd handed one over; its first and last
+    blanks and newlines are taken off. None: there is none.
+
+    Raises:
+        CredentialError: unreadable, empty, not UTF-8, or with control characters in it. It tells
+            ``hint``.
+    """
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return None
+    path = Path(directory) / name
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise CredentialError(
+            f"{path}: the credential cannot be read: {reason}", hint=hint
+        ) from None
+    if not text or not text.isprintable():
+        what = "is empty" if not text else "holds control characters or several lines"
+        raise CredentialError(f"{path}: the credential {what}", hint=hint)
+    return Secret(text)

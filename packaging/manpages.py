@@ -258,6 +258,8 @@ def program_page(program: Program) -> str:
 
 def setting_lines(row: settings.Row) -> list[str]:
     """One entry of a settings page."""
+    if row.type == "group":  # its settings follow, each with its own default
+        return [".TP", f".B {roff(row.path)}", roff(row.help)]
     facts = [row.type]
     if row.unit:
         facts.append(f"in {row.unit}")

@@ -81,7 +81,12 @@ async def _serve(settings: ClusterSettings, cluster: int, stop: asyncio.Event) -
         use_virtual_environment(Path(settings.virtual_environment))
     clock, rng = SystemClock(), random.Random()
     surroundings = Surroundings(
-        settings=settings, cluster=cluster, token=identity.token, clock=clock, rng=rng
+        settings=settings,
+        cluster=cluster,
+        token=identity.token,
+        environ=os.environ,
+        clock=clock,
+        rng=rng,
     )
     handler = load_handler(settings.handler, surroundings)
     sessions = SessionFile(settings.session_file(cluster))

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 import msgspec
 
 from discluster import places
+from discluster.cluster.handlers.nats.settings import NatsSettings
+from discluster.cluster.handlers.redis.settings import RedisSettings
 from discluster.documents import Rule
 from discluster.gateway.failing import Reaction
 from discluster.gateway.identity import Compression
@@ -23,9 +25,9 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Setting(
             "The packet handler that takes the events: the name of one that comes with Discluster"
-            " (count), or module:attribute, or the name that an installed package gives it (an"
-            " entry point of discluster.handlers); the last two are called without arguments and"
-            " give the handler",
+            " (count, nats, redis), or module:attribute, or the name that an installed package"
+            " gives it (an entry point of discluster.handlers); the last two are called without"
+            " arguments and give the handler",
             pattern=r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_][\w.-]*",
             pattern_says="of the form module:attribute, or the name of an entry point",
         ),
@@ -109,6 +111,14 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
             maximum=15,
         ),
     ] = 5.0
+    nats: Annotated[
+        NatsSettings,
+        Setting("The handler nats. Its password is the systemd credential discluster.nats"),
+    ] = NatsSettings()
+    redis: Annotated[
+        RedisSettings,
+        Setting("The handler redis. Its password is the systemd credential discluster.redis"),
+    ] = RedisSettings()
     state_directory: StateDirectory = "/var/lib/discluster"
     runtime_directory: RuntimeDirectory = "/run/discluster"
     log_level: LogLevel = "info"

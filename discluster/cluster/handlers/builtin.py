@@ -19,11 +19,14 @@ from discluster.secret import Secret
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there when a handler of ours is made. ``cluster``: this cluster's number."""
+    """What is there when a handler of ours is made. ``cluster``: this cluster's number.
+    ``environ``: tells where systemd's credentials are (:func:`discluster.secret.read_credential`).
+    """
 
     settings: ClusterSettings
     cluster: int
     token: Secret
+    environ: Mapping[str, str]
     clock: Clock
     rng: random.Random
 
@@ -32,6 +35,8 @@ Make = Callable[[Surroundings], AnyPacketHandler]
 
 BUILT_IN: Final[Mapping[str, str]] = {
     "count": "discluster.cluster.handlers.count",
+    "nats": "discluster.cluster.handlers.nats.handler",
+    "redis": "discluster.cluster.handlers.redis.handler",
 }
 """By the name in ``handler`` of cluster.yaml: the module whose ``make`` makes it."""
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from discluster.errors import CredentialError
-from discluster.secret import Secret, read_token
+from discluster.secret import Secret, read_credential, read_token
 
 TOKEN = "MTk4NjIyNDgzNDcxOTI1MjQ4.Cl2FMQ.ZnCjm1XVW7vRze4b7Cq4se7kKWs"
 
@@ -119,3 +119,22 @@ def test_a_directory_in_the_tokens_place_is_told(tmp_path: Path) -> None:
 def test_without_systemds_credentials_the_remedy_is_told(environ: dict[str, str]) -> None:
     with pytest.raises(CredentialError, match="systemd handed over no credential"):
         read_token(environ)
+
+
+def test_a_further_credential_is_there_or_not(tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert read_credential({}, "discluster.other", hint="-") is None
+    assert read_credential(environ, "discluster.other", hint="-") is None
+    (tmp_path / "discluster.other").write_text("bot:pass word\n")
+    assert read_credential(environ, "discluster.other", hint="-") == Secret("bot:pass word")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"one\ntwo", b"\x1b[2J", b"\xff"])
+def test_a_further_credential_that_cannot_be_one_is_told_without_showing_it(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "discluster.other").write_bytes(content)
+    with pytest.raises(CredentialError, match=r"discluster\.other: the credential") as caught:
+        read_credential({"CREDENTIALS_DIRECTORY": str(tmp_path)}, "discluster.other", hint="do")
+    assert caught.value.hint == "do"
+    assert "one" not in caught.value.message
