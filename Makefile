@@ -55,6 +55,7 @@ test: $(VENV)/.dev
 	$(PYTEST) tests/faults
 	$(RUN) tests/clients/install --if-possible
 	$(PYTEST) tests/clients
+	$(PYTEST) tests/adapters
 	$(RUN) tests/brokers/install --if-possible
 	$(PYTEST) tests/brokers
 	$(PYTEST) tests/scenario
@@ -74,7 +75,7 @@ unit faults scenario siege: $(VENV)/.dev
 
 clients: $(VENV)/.dev
 	$(RUN) tests/clients/install
-	$(PYTEST) tests/clients
+	$(PYTEST) tests/clients tests/adapters
 
 brokers: $(VENV)/.dev
 	$(RUN) tests/brokers/install

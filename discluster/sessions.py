@@ -57,11 +57,13 @@ class SessionFile:
     """The file, open for writing by the one cluster that owns it."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or creates ``path``; ``complaints`` say what of its old content cannot be used.
+        """Opens or creates ``path``, whose ``directory`` is where the cluster may write;
+        ``complaints`` say what of its old content cannot be used.
 
         Raises:
             StateError: it cannot be created or mapped.
         """
+        self.directory = path.parent
         self.complaints: tuple[str, ...] = ()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)

@@ -197,7 +197,10 @@ class ClusterDaemon:
         return ShardCommands(
             find=find,
             shard_count=lambda: self._assignment.shard_count if self._assignment else None,
+            shards=lambda: self._assignment.shards if self._assignment else (),
             token=self._identity.token,
+            intents=self._identity.intents,
+            directory=self._sessions.directory,
         )
 
     # --- the loop ---

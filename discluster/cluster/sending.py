@@ -2,6 +2,7 @@
 """How a packet handler reaches Discord through the shards of its cluster."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from discluster.errors import NotSentError
 from discluster.gateway.commands import Command
@@ -19,19 +20,41 @@ class ShardCommands:
         *,
         find: Callable[[int], Shard | None],
         shard_count: Callable[[], int | None],
+        shards: Callable[[], tuple[int, ...]],
         token: Secret,
+        intents: int,
+        directory: Path,
     ) -> None:
         self._find = find
         self._shard_count = shard_count
+        self._shards = shards
         self._token = token
+        self._intents = intents
+        self._directory = directory
 
     @property
     def token(self) -> Secret:
         return self._token
 
     @property
+    def intents(self) -> int:
+        return self._intents
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    @property
     def shard_count(self) -> int | None:
         return self._shard_count()
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        return self._shards()
+
+    def latency(self, shard: int) -> float | None:
+        found = self._find(shard)
+        return found.view().latency if found is not None else None
 
     def taken(self, event: Event) -> None:
         found = self._find(event.shard)
@@ -46,3 +69,8 @@ class ShardCommands:
                 hint="a command goes through the shard of its guild: an event names its own",
             )
         await found.send(command, timeout=timeout)
+
+    def renew(self, shard: int, why: str) -> None:
+        found = self._find(shard)
+        if found is not None:
+            found.renew(why)

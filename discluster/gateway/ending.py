@@ -14,6 +14,7 @@ Cause = Literal[
     "deadline",  # Discord answers, but not with what it owes
     "garbled",  # what Discord sends cannot be read
     "lease",  # the shard may be somebody else's by now
+    "renewed",  # we want a new session
 ]
 
 
@@ -27,3 +28,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 LEASE_OVER: Final = Ending(cause="lease", text="its lease ended: it may be somebody else's by now")
+
+
+def renewed(why: str) -> Ending:
+    """The session is given up on purpose."""
+    return Ending(cause="renewed", text=f"its session is given up for a new one: {why}")

@@ -53,6 +53,13 @@ _BITS: Final[Mapping[Intent, int]] = {
 }
 
 
+def intent_names(bits: int) -> str:
+    """What a bit field asks for, in words; bits without a name by their number."""
+    names = {bit: name for name, bit in _BITS.items()}
+    told = [names.get(n, f"bit {n}") for n in range(bits.bit_length()) if bits >> n & 1]
+    return ", ".join(told)
+
+
 def intent_bits(names: Iterable[Intent]) -> int:
     """The ``intents`` of IDENTIFY."""
     bits = 0

@@ -78,10 +78,12 @@ def _action(ending: Ending, at: Situation) -> Action:
 
 
 def _gone(ending: Ending, at: Situation) -> bool:
-    """Discord said that the session is gone.
+    """Discord said that the session is gone, or we do.
 
     An op 9 before we sent RESUME cannot be meant: Discord did not know yet whose session it was.
     """
+    if ending.cause == "renewed":
+        return True
     if ending.cause == "invalid":
         return not ending.resumable and at.phase in ("identifying", "resuming", "ready")
     return ending.cause == "closed" and closecodes.rule_for(ending.code).action is Action.IDENTIFY

@@ -17,14 +17,14 @@ from typing import Final
 import msgspec
 
 from discluster.clock import Clock
-from discluster.gateway import closecodes, payloads, urls
+from discluster.gateway import payloads, urls
 from discluster.gateway.batches import make_intake
-from discluster.gateway.closecodes import Action
+from discluster.gateway.closecodes import END_SESSION, KEEP_SESSION, Action
 from discluster.gateway.commands import Command, payload
 from discluster.gateway.connection import Connection
 from discluster.gateway.contracts import Gate, Permits, Sessions
 from discluster.gateway.dialing import dial, hang_up
-from discluster.gateway.ending import LEASE_OVER, Ending
+from discluster.gateway.ending import LEASE_OVER, Ending, renewed
 from discluster.gateway.envelope import Envelope, from_ready
 from discluster.gateway.events import Event, Handler
 from discluster.gateway.gate import OpenGate, pass_through, pause
@@ -94,6 +94,7 @@ class Shard:
         self._events_before = 0  # this connection
         self._dials = self._identifies = self._resumes = self._past_frames = 0
         self._task: asyncio.Task[None] | None = None
+        self._renewal: Ending | None = None  # the session is being given up
         self._stopping = False
 
     @property
@@ -111,23 +112,8 @@ class Shard:
         return self._intake.failures
 
     def view(self) -> ShardView:
-        """A snapshot. ``identifies`` and ``resumes``: payloads of the kind that were sent."""
-        now = self._clock.monotonic()
-        intake, status = self._intake, self._status
-        return ShardView(
-            shard=self.shard,
-            state=status.state,
-            since=now - status.since,
-            latency=self._connection.latency if self._connection is not None else None,
-            guilds=intake.guilds.count,
-            seq=intake.seq,
-            event_age=now - intake.last_event if intake.last_event is not None else None,
-            events=intake.events,
-            identifies=self._identifies,
-            resumes=self._resumes,
-            problem=status.problem or intake.obstacle,
-            fatal=status.fatal,
-        )
+        """A snapshot."""
+        return self._status.view(self._intake, self._connection, self._identifies, self._resumes)
 
     async def send(self, command: Command, *, timeout: float = DEADLINE) -> None:
         """Returns once ``command`` was written to the socket; what waits outlives a RESUME.
@@ -145,6 +131,17 @@ class Shard:
     def taken(self, event: Event) -> None:
         """The handler took everything up to ``event``. It may say so after stop(), too."""
         self._intake.taken(event)
+
+    def renew(self, why: str) -> None:
+        """Gives the session up, and identifies in its turn. Nothing if there is none."""
+        if self._renewal is None and self._intake.session is not None:
+            self._renewal = renewed(why)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._renewal and self._connection and self._socket and not self._stopping:
+            self._connection.conclude(self._renewal)
+            self._connection.spawn(self._socket.close(END_SESSION))
 
     def _deliver(self) -> None:
         # The handler of a replayed event may send: RESUMED is not read before it is done. That
@@ -185,7 +182,7 @@ class Shard:
         self._outbox.close("is being stopped")
         if self._task is not None and not self._task.done():
             self._status.enter("closing", "is being stopped")
-            code = closecodes.KEEP_SESSION if keep_session else closecodes.END_SESSION
+            code = KEEP_SESSION if keep_session else END_SESSION
             await hang_up(self._socket, code, task=self._task, clock=self._clock)
         if not keep_session:
             self._intake.forget()
@@ -204,6 +201,9 @@ class Shard:
     async def _once(self) -> bool:
         """One connection, and the wait after it. False if there shall be no other."""
         await self._pass_gate()
+        if self._renewal is not None:
+            self._renewal = None
+            self._intake.forget()
         used_resume_url = self._uses_resume_url()
         self._ready_at = None
         self._progressed = False
@@ -276,7 +276,7 @@ class Shard:
         try:
             ending = await connection.run()
             # After a zombie the socket was aborted, and this waits for nobody.
-            await socket.close(closecodes.KEEP_SESSION)
+            await socket.close(END_SESSION if ending is self._renewal else KEEP_SESSION)
         finally:
             socket.abort()
             self._past_frames += connection.frames + connection.beats
@@ -287,9 +287,9 @@ class Shard:
     def greeted(self, connection: Connection) -> None:
         """HELLO was received."""
         session = self._intake.session
-        if self._stopping:
-            return
-        if session is None:
+        if self._stopping or self._renewal is not None:
+            self._give_up()
+        elif session is None:
             self._wait_for_turn()
             connection.spawn(self._identify(connection))
         else:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from discluster.clock import Clock
-from discluster.messages import ShardState
+from discluster.gateway.connection import Connection
+from discluster.gateway.intake import Intake
+from discluster.messages import ShardState, ShardView
 
 # What a shard is about that has not had a problem lately.
 _BUSY_WITH: Final[dict[ShardState, str]] = {
@@ -68,3 +70,23 @@ class Status:
         """Why the shard will not be ready soon; stays until it is. To be followed by enter()."""
         self._trouble = text
         self.fatal = fatal
+
+    def view(
+        self, intake: Intake, connection: Connection | None, identifies: int, resumes: int
+    ) -> ShardView:
+        """A snapshot. ``identifies`` and ``resumes``: payloads of the kind that were sent."""
+        now = self._clock.monotonic()
+        return ShardView(
+            shard=self._shard,
+            state=self.state,
+            since=now - self.since,
+            latency=connection.latency if connection is not None else None,
+            guilds=intake.guilds.count,
+            seq=intake.seq,
+            event_age=now - intake.last_event if intake.last_event is not None else None,
+            events=intake.events,
+            identifies=identifies,
+            resumes=resumes,
+            problem=self.problem or intake.obstacle,
+            fatal=self.fatal,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import aiohttp
 import msgspec
 
+from discluster.simulator import bodies
 from discluster.simulator.burst import BurstView
 from discluster.simulator.deeds import AnyDeed
 from discluster.simulator.edges import EdgeView
@@ -19,6 +21,7 @@ from discluster.simulator.ledger import AnyRecord, decode_lines
 from discluster.simulator.oracles import Claims, Report, Verdict
 from discluster.simulator.outages import EdgeAsked, EdgeConnections, EdgeOrder
 from discluster.simulator.script import At, Point, Rule, RuleView, Which
+from discluster.simulator.templates import ident
 from discluster.simulator.views import ShardView, Summary
 
 T = TypeVar("T")
@@ -165,6 +168,19 @@ class SimulatorClient:
         """
         answer = await self._request("POST", "/event", {"shard": shard, "t": name, "d": body})
         return msgspec.json.decode(answer, type=dict[str, int | None])["count"]
+
+    async def say(self, guild: int, content: str) -> int | None:
+        """Somebody says this in a guild's channel; returns the message's count in the guild."""
+        rng = random.Random(f"{guild}/{content}")
+        said = {
+            **bodies.message(rng, edited=False),
+            "mentions": [],
+            "content": content,
+            "channel_id": str(guild),
+            "guild_id": str(guild),
+            "id": str(ident(guild, rng.getrandbits(30))),
+        }
+        return await self.event("routed", "MESSAGE_CREATE", said)
 
     async def request_heartbeat(self, shard: Which) -> int:
         """Ask for a heartbeat."""

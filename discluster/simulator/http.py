@@ -15,12 +15,13 @@ from aiohttp.typedefs import Handler, Middleware
 
 from discluster.simulator import ledger
 from discluster.simulator.bodies import application, bot_user
+from discluster.simulator.gateway import Gateway
 from discluster.simulator.http_script import HttpScript
 from discluster.simulator.limits import SlidingWindow
 from discluster.simulator.pages import CLOUDFLARE, VIA
-from discluster.simulator.performer import Performer
+from discluster.simulator.rest import Rest, unauthorized
 from discluster.simulator.templates import dump
-from discluster.simulator.world import Bot, World
+from discluster.simulator.world import Bot
 
 INVALID_REQUEST_PERIOD: Final = 600.0
 _DISCONTINUED: Final = frozenset({"3", "4", "5"})
@@ -29,13 +30,12 @@ _DISCONTINUED: Final = frozenset({"3", "4", "5"})
 class Api:
     """Builds the aiohttp application."""
 
-    def __init__(
-        self, world: World, *, performer: Performer, gateway_url: Callable[[], str]
-    ) -> None:
-        self._world = world
-        self._performer = performer
+    def __init__(self, gateway: Gateway, *, gateway_url: Callable[[], str]) -> None:
+        world = self._world = gateway.world
+        self._performer = gateway.performer
         self._script = HttpScript(world.timing, self._record)
         self._settings = world.settings
+        self._rest = Rest(gateway, authenticate=self._authenticate)
         self._gateway_url = gateway_url
         self._invalid = SlidingWindow(
             limit=self._settings.invalid_request_limit, period=INVALID_REQUEST_PERIOD
@@ -49,6 +49,7 @@ class Api:
         app.router.add_get(f"{root}/gateway/bot", self._gateway_bot)
         app.router.add_get(f"{root}/users/@me", self._me)
         app.router.add_get(f"{root}/oauth2/applications/@me", self._application)
+        self._rest.add(app.router, root)
         return app
 
     def _middleware(self) -> Middleware:
@@ -116,7 +117,7 @@ class Api:
     async def _gateway_bot(self, request: web.Request) -> web.Response:
         bot = self._authenticate(request)
         if bot is None:
-            return _unauthorized()
+            return unauthorized()
         now = self._world.timing.now()
         if self._settings.gateway_bot_limit and not bot.gateway_requests.hit(now):
             return self._too_many(bot, now)
@@ -151,16 +152,12 @@ class Api:
         return _json(429, body, headers)
 
     async def _me(self, request: web.Request) -> web.Response:
-        return _unauthorized() if self._authenticate(request) is None else _json(200, bot_user())
+        return unauthorized() if self._authenticate(request) is None else _json(200, bot_user())
 
     async def _application(self, request: web.Request) -> web.Response:
         if self._authenticate(request) is None:
-            return _unauthorized()
+            return unauthorized()
         return _json(200, application())
-
-
-def _unauthorized() -> web.Response:
-    return _json(401, {"message": "401: Unauthorized", "code": 0})
 
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> web.Response:

@@ -7,7 +7,7 @@ Times are simulated seconds since the start. Tokens never get in here.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +37,16 @@ class Http(Record, frozen=True, kw_only=True, tag="http"):
     method: str
     path: str
     status: int
+
+
+class Rest(Record, frozen=True, kw_only=True, tag="rest"):
+    """A bot did something over the HTTP API, and it was done. `path` is without the version;
+    `body` as it was sent, None where there was none.
+    """
+
+    method: str
+    path: str
+    body: Any = None
 
 
 class Open(Record, frozen=True, kw_only=True, tag="open"):
@@ -159,6 +169,7 @@ class Scripted(Record, frozen=True, kw_only=True, tag="scripted"):
 
 AnyRecord = (
     Http
+    | Rest
     | Open
     | Identify
     | Ready
@@ -178,7 +189,7 @@ AnyRecord = (
 KINDS = frozenset(
     str(kind.__struct_config__.tag)
     for kind in (
-        Http, Open, Identify, Ready, Resume, Resumed, Heartbeat, Command, Close,
+        Http, Rest, Open, Identify, Ready, Resume, Resumed, Heartbeat, Command, Close,
         InvalidSession, Reconnect, SessionEnd, Violation, Fault, Scripted,
     )
 )  # fmt: skip

@@ -23,7 +23,14 @@ def members(count: int) -> list[Member]:
     """`count` members, the same in every guild; the first is the bot itself."""
     users = [bot_user(), *({"id": str(_FIRST + n), **_person(n)} for n in range(1, count))]
     return [
-        {"user": user, "roles": [], "joined_at": JOINED, "mute": False, "deaf": False}
+        {
+            "user": user,
+            "roles": [],
+            "joined_at": JOINED,
+            "mute": False,
+            "flags": 0,
+            "deaf": False,
+        }
         for user in users[:count]
     ]
 

@@ -120,9 +120,7 @@ class Simulator:
             await self._listen_edges(stack, tls, scheme)
         else:
             self._share(bases)
-        api = Api(
-            self.world, performer=self.gateway.performer, gateway_url=lambda: self.gateway_url
-        ).app()
+        api = Api(self.gateway, gateway_url=lambda: self.gateway_url).app()
         address = await _serve(stack, api, host=settings.host, port=settings.http_port, tls=tls)
         self.api = f"{'https' if tls else 'http'}://{self._public_host}:{address}/api/v10"
         self.control_url = await _serve_control(stack, self.control.application(), settings.control)

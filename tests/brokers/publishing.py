@@ -14,37 +14,20 @@ from discluster.cluster.handlers.builtin import Surroundings
 from discluster.cluster.handlers.loading import load_handler
 from discluster.cluster.handlers.publishing.handler import PublishingHandler
 from discluster.cluster.settings import ClusterSettings
-from discluster.gateway.commands import Command
 from discluster.gateway.events import LATER
-from discluster.gateway.outbox import DEADLINE
 from discluster.secret import Secret
 from tests.brokers.servers import BrokerServer, Kind
 from tests.unit.cluster.publishing.events import event
+from tests.unit.cluster.quiet import QuietCommands
 from tests.waiting import wait_for
 
 PATIENCE = 20.0
 
 
-class Commands:
-    """Notes what is acknowledged, as (shard, sequence)."""
-
-    shard_count = 1
-    token = Secret("t")
-
-    def __init__(self) -> None:
-        self.acknowledged: list[tuple[int, int]] = []
-
-    def taken(self, event: object) -> None:
-        self.acknowledged.append((event.shard, event.seq))  # type: ignore[attr-defined]
-
-    async def send(self, shard: int, command: Command, *, timeout: float = DEADLINE) -> None:
-        raise NotImplementedError
-
-
 class Publishing:
     """The handler, and what it said."""
 
-    def __init__(self, handler: PublishingHandler, commands: Commands) -> None:
+    def __init__(self, handler: PublishingHandler, commands: QuietCommands) -> None:
         self.handler = handler
         self.commands = commands
         self._seq = 0
@@ -90,7 +73,7 @@ async def publishing(
     )
     handler = load_handler(kind, surroundings)
     assert isinstance(handler, PublishingHandler)
-    commands = Commands()
+    commands = QuietCommands()
     await handler.start(3, commands)
     try:
         yield Publishing(handler, commands)

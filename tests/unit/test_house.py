@@ -133,7 +133,17 @@ def test_no_top_level_names_but_the_agreed_ones() -> None:
     )
     names = {line.split("/")[0] for line in listed.stdout.splitlines()}
     agreed = {
-        *("discluster", "units", "etc", "packaging", "tests", "docs", ".ci", "Makefile"),
+        *(
+            "discluster",
+            "units",
+            "etc",
+            "packaging",
+            "tests",
+            "docs",
+            "examples",
+            ".ci",
+            "Makefile",
+        ),
         *("pyproject.toml", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", ".gitignore"),
         "SECURITY.md",
     }

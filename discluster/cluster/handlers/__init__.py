@@ -2,6 +2,7 @@
 """Packet handlers: what an operator attaches to a cluster to take its events."""
 
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from discluster.gateway.commands import Command
@@ -33,8 +34,27 @@ class Commands(Protocol):
         ...
 
     @property
+    def shards(self) -> tuple[int, ...]:
+        """Those that this cluster is to run, by its assignment; some may not be open yet."""
+        ...
+
+    @property
     def token(self) -> Secret:
         """The bot token, for calls of Discord's API; ``token.reveal()`` is its text."""
+        ...
+
+    @property
+    def intents(self) -> int:
+        """What the shards ask Discord for, as a bit field (Discord: Gateway, Gateway Intents)."""
+        ...
+
+    @property
+    def directory(self) -> Path:
+        """Where this cluster may write. It is there; CONTROL removes it with the cluster."""
+        ...
+
+    def latency(self, shard: int) -> float | None:
+        """Seconds from the last heartbeat of ``shard`` to its acknowledgement, if it is known."""
         ...
 
     def taken(self, event: Event) -> None:
@@ -57,6 +77,16 @@ class Commands(Protocol):
             CommandError: Discord would not take it; nothing was queued.
             NotSentError: not within ``timeout`` seconds; or the shard is not here, was stopped or
                 was rejected; or too many wait already. It was not sent.
+        """
+        ...
+
+    def renew(self, shard: int, why: str) -> None:
+        """Gives the session of ``shard`` up for a new one, which begins with READY and all guilds:
+        for a handler that needs what only a new session tells. ``why``: in words, for the log.
+
+        It costs one of the identifies that Discord allows in a day, waits for MASTER's permit, and
+        loses what happens meanwhile. Nothing happens if the shard is not here, has no session or
+        is being renewed already.
         """
         ...
 

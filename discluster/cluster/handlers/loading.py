@@ -45,6 +45,8 @@ def load_handler(name: str, surroundings: Surroundings) -> AnyPacketHandler:
     factory = _attribute(told, _imported(told, module_name), module_name, attribute)
     try:
         handler = factory()
+    except ConfigurationError as error:
+        raise _told_anew(told, error) from None
     except Exception as error:
         raise ConfigurationError(
             f"{told}: calling it fails: {_reason(error)}", hint=_HINT
@@ -106,12 +108,19 @@ def _entry_point(name: str) -> str:
 def _imported(told: str, module_name: str) -> Any:
     try:
         return importlib.import_module(module_name)
+    except ConfigurationError as error:
+        raise _told_anew(told, error) from None
     except ImportError as error:
         raise ConfigurationError(f"{told}: {error}{_place(error)}", hint=_HINT) from None
     except Exception as error:
         raise ConfigurationError(
             f"{told}: the module fails on import: {_reason(error)}", hint=_HINT
         ) from error
+
+
+def _told_anew(told: str, error: ConfigurationError) -> ConfigurationError:
+    """What an adapter of ours says in the operator's code is meant for the operator as it is."""
+    return ConfigurationError(f"{told}: {error.message}", hint=error.hint)
 
 
 def _attribute(told: str, module: object, module_name: str, attribute: str) -> Callable[[], Any]:

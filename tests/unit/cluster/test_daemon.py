@@ -515,7 +515,30 @@ async def test_handler_sends_commands_through_the_shard_of_a_guild(rig: Rig) -> 
             await rig.daemon._hosted[5].shard.send(UpdateVoiceState(guild_id=6 << 22))
 
 
+async def test_handler_learns_its_shards_and_can_have_one_renewed(rig: Rig) -> None:
+    async with rig.control as control, rig.running():
+        assert list(rig.handler.commands.shards) == []
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.identifies()
+        assert list(rig.handler.commands.shards) == [5]
+        rig.handler.commands.renew(6, "it is not here")
+        rig.handler.commands.renew(5, "its guilds are not known")
+        await wait_for(lambda: socket.close_codes == [1000], 5)
+        problem = rig.daemon._hosted[5].shard.view().problem or ""
+        assert problem.endswith("for a new one: its guilds are not known")
+
+
 @pytest.mark.covers("T-07", "O-07")
+async def test_handler_learns_what_is_asked_of_discord_and_where_it_may_write(
+    rig: Rig, tmp_path: Path
+) -> None:
+    async with rig.running():
+        assert rig.handler.commands.intents == plain_identity().intents
+        assert rig.handler.commands.directory == tmp_path
+        assert rig.handler.commands.latency(5) is None, "no such shard here"
+
+
 async def test_restarted_cluster_does_not_dial_before_it_knows_that_nothing_is_rejected(
     rig: Rig,
 ) -> None:

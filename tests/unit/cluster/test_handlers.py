@@ -66,6 +66,10 @@ NUMBER = 3
 
 def fails():
     raise OSError("no database")
+
+def misconfigured():
+    from discluster.errors import ConfigurationError
+    raise ConfigurationError("the bot is of an unknown kind", hint="take another")
 """
 
 
@@ -142,6 +146,11 @@ def test_name_that_two_packages_offer_is_refused(modules: Path) -> None:
         ("our_handler:Tells", "problem cannot be called: too many positional", "of a shard"),
         ("our_handler:Flushes", "flush cannot be called: too many positional", "of a shard"),
         ("our_handler:fails", "calling it fails: OSError: no database", "cluster.yaml"),
+        (
+            "our_handler:misconfigured",
+            "misconfigured: the bot is of an unknown kind",
+            "take another",
+        ),
         ("our_handler:SOURCE", "has no 'SOURCE'", "cluster.yaml"),
         (
             "our_broken_handler:X",
@@ -168,11 +177,19 @@ def test_wrong_handler_is_told_in_words(modules: Path, name: str, told: str, hin
     sys.modules.pop("our_handler", None)
 
 
-async def test_counting_handler_tells_what_came() -> None:
+async def test_counting_handler_tells_what_came(tmp_path: Path) -> None:
     handler = load_handler("count", surroundings())
     assert isinstance(handler, CountingHandler)
     await handler.start(
-        3, ShardCommands(find=lambda shard: None, shard_count=lambda: None, token=Secret("t"))
+        3,
+        ShardCommands(
+            find=lambda shard: None,
+            shard_count=lambda: None,
+            shards=lambda: (),
+            token=Secret("t"),
+            intents=0,
+            directory=tmp_path,
+        ),
     )
     assert handler.summary() == ""
     for number, kind in enumerate(["A", "B", "B", "C", "C", "C", "D"]):

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests with libraries that need not be installed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.clients.skipping import skip_what_is_not_installed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, or refuse where nothing may be skipped."""
+    skip_what_is_not_installed(items, Path(__file__).parent)
+
+
+@pytest.fixture
+def installed() -> None:
+    """For tests that need the libraries: without them they are skipped."""
