@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from discluster.bounds import ClusterId, Count, Seconds, ShardId
-from discluster.messages import ClusterView, Message, Rejected
+from discluster.messages import NOTHING, CallFault, ClusterView, Message, Rejected
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,5 +347,25 @@ class Failure(Message, frozen=True, kw_only=True):
     hint: str | None = None
 
 
+class CallEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a call at one cluster: its ``value``, unless there is a ``fault``. ``host``:
+    None if the cluster is on none.
+    """
+
+    cluster: int
+    host: str | None = None
+    value: msgspec.Raw = NOTHING
+    fault: CallFault | None = None
+
+
+class CallReport(Message, frozen=True, kw_only=True):
+    """What came of a call: one entry for each cluster that was asked, by number. ``unasked``: why
+    others of the fleet were not asked, in words.
+    """
+
+    entries: tuple[CallEntry, ...]
+    unasked: str | None = None
+
+
 # What CONTROL's socket answers to an operator.
-control_to_operator = msgspec.json.Decoder(HostStatus | Rejected)
+control_to_operator = msgspec.json.Decoder(HostStatus | CallReport | Rejected)

@@ -32,7 +32,15 @@ from discluster.plan import IdentifySlots, Session
 # Seconds in which a permit can be used. A lane is taken for longer than that when nothing is heard
 # of its permit, as of one on a host that is lost; a process that is slower has to ask again.
 PERMIT_LIFE: Final = 10.0
-PROTOCOL: Final = 5
+PROTOCOL: Final = 6
+# Bytes of a call's arguments, and of what one cluster answers, as JSON; and seconds. An answer with
+# what belongs to it fits into a line of a cluster.
+LONGEST_ARGUMENTS: Final = 32 * 1024
+LONGEST_VALUE: Final = 128 * 1024
+LONGEST_CALL: Final = 60.0
+NOTHING: Final = msgspec.Raw(b"null")
+_DEEPER: Final = 256
+_deeper: Final = msgspec.json.Decoder(msgspec.Raw)
 T = TypeVar("T")
 
 ShardState = Literal[
@@ -50,6 +58,19 @@ ShardState = Literal[
 ]
 CaseState = Literal["asks", "accepted", "failed"]
 UnitState = Literal["inactive", "activating", "active", "deactivating", "failed", "unknown"]
+CallFaultCode = Literal[
+    "no-such-call",
+    "raised",
+    "time-out",
+    "away",
+    "no-such-cluster",
+    "too-large",
+    "busy",
+    "unreadable",
+]
+CallName = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*\Z")]
+CallTime = Annotated[float, msgspec.Meta(ge=0, le=LONGEST_CALL)]
+Clusters = Annotated[tuple[ClusterId, ...], MANY]
 
 
 def _tag(name: str) -> str:
@@ -354,6 +375,88 @@ class PermitDenied(Message, frozen=True, kw_only=True):
     retry_after: Seconds
 
 
+# --- calls: cluster or operator -> CONTROL -> MASTER -> CONTROL -> cluster, and back --------------
+
+
+class CallFault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no value; ``text`` in words."""
+
+    code: CallFaultCode
+    text: Annotated[str, msgspec.Meta(max_length=1000)]
+
+
+class CallRequest(Message, frozen=True, kw_only=True):
+    """Asks ``clusters``, None: all of the fleet but those ``besides``, to answer the call ``name``
+    within ``timeout`` seconds. Answered by one or more :class:`CallAsked`, the last of them without
+    ``more``, and one :class:`CallAnswer` of each cluster that these name. ``number``: the asker's.
+    """
+
+    number: Count
+    name: CallName
+    args: msgspec.Raw = NOTHING
+    clusters: Clusters | None = None
+    besides: Clusters = ()
+    timeout: CallTime
+
+    def __post_init__(self) -> None:
+        _refuse_raw(self.args, LONGEST_ARGUMENTS, "args")
+
+
+class Call(Message, frozen=True, kw_only=True):
+    """Passes a call on to ``clusters``; answered by one :class:`CallAnswer` of each. Clocks differ
+    between machines, so ``timeout`` says how many seconds there are, and less at each hop.
+    """
+
+    number: Count
+    name: CallName
+    args: msgspec.Raw = NOTHING
+    clusters: Clusters
+    timeout: CallTime
+
+    def __post_init__(self) -> None:
+        _refuse_raw(self.args, LONGEST_ARGUMENTS, "args")
+
+
+class CallAsked(Message, frozen=True, kw_only=True):
+    """Whom the call ``number`` goes to, by host. ``more``: another one follows. The last one says
+    what is ``missing`` of the clusters that were asked for and are not named, and why others of the
+    fleet are ``unasked``, in words.
+    """
+
+    number: Count
+    hosts: dict[HostName, Clusters] = {}
+    missing: CallFault | None = None
+    unasked: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+    more: bool = False
+
+
+class CallAnswer(Message, frozen=True, kw_only=True):
+    """What ``cluster`` answers to the call ``number``: ``value``, unless there is a ``fault``."""
+
+    number: Count
+    cluster: ClusterId
+    value: msgspec.Raw = NOTHING
+    fault: CallFault | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_raw(self.value, LONGEST_VALUE, "value")
+
+
+def _refuse_raw(raw: msgspec.Raw, longest: int, what: str) -> None:
+    """It goes on as it came. As a part of a line, a line in it would be another message; as a part
+    of something deeper, it must not be what makes that too deep.
+    """
+    if len(raw) > longest:
+        raise ValueError(f"{what}: {len(raw)} bytes, of at most {longest}")
+    text = bytes(raw)
+    if b"\n" in text or b"\r" in text:
+        raise ValueError(f"{what}: more than one line")
+    try:
+        _deeper.decode(b"[" * _DEEPER + text + b"]" * _DEEPER)
+    except DECODE_ERRORS as error:
+        raise ValueError(f"{what}: {reason_of(error)}") from None
+
+
 # --- cluster <-> CONTROL -------------------------------------------------------------------------
 
 
@@ -443,6 +546,8 @@ class WitnessAnswer(Message, frozen=True, kw_only=True):
     generation: Count
 
 
+CallMessage = CallRequest | CallAnswer
+CalledMessage = Call | CallAsked | CallAnswer
 ControlToMaster = (
     Hello
     | HostReport
@@ -455,6 +560,7 @@ ControlToMaster = (
     | ClearanceCase
     | CertificateReport
     | RenewRequest
+    | CallMessage
     | Goodbye
     | Ping
     | Pong
@@ -471,18 +577,21 @@ MasterToControl = (
     | Trust
     | Renewed
     | RenewRefused
+    | CalledMessage
     | Rejected
     | Ping
     | Pong
 )
 PermitMessage = PermitRequest | PermitUsed | PermitReturned
-ClusterToControl = ClusterReport | PermitMessage | ClearanceCase
-ControlToCluster = Assignment | Lease | Permit | PermitDenied | Clearance | Halt | Rejected
+ClusterToControl = ClusterReport | PermitMessage | ClearanceCase | CallMessage
+ControlToCluster = (
+    Assignment | Lease | Permit | PermitDenied | Clearance | Halt | CalledMessage | Rejected
+)
 
 control_to_master = msgspec.json.Decoder(ControlToMaster)
 master_to_control = msgspec.json.Decoder(MasterToControl)
 cluster_to_control = msgspec.json.Decoder(ClusterToControl)
-operator_to_control = msgspec.json.Decoder(StatusQuery)
+operator_to_control = msgspec.json.Decoder(StatusQuery | CallRequest)
 control_to_cluster = msgspec.json.Decoder(ControlToCluster)
 control_to_control = msgspec.json.Decoder(WitnessAnswer)
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from discluster.clock import Clock
+from discluster.cluster.calls import ClusterCalls
 from discluster.cluster.gate import ClusterGate
 from discluster.errors import ProtocolError
 from discluster.messages import (
     Assignment,
+    CalledMessage,
     Clearance,
     ClusterReport,
     Halt,
@@ -32,6 +34,7 @@ from discluster.messages import (
     decode,
     encode,
 )
+from discluster.sidelane import SideLane
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class ControlLink:
         on_assignment: Callable[[Assignment], None],
         on_lease: Callable[[Lease], None],
         gate: ClusterGate,
+        calls: ClusterCalls,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -60,6 +64,7 @@ class ControlLink:
         self._on_assignment = on_assignment
         self._on_lease = on_lease
         self._gate = gate
+        self._calls = calls
         self._clock = clock
         self._rng = rng
         self._writer: asyncio.StreamWriter | None = None
@@ -146,6 +151,8 @@ class ControlLink:
         for shard in self._waiting:
             self._send(PermitRequest(shard=shard))
         self._gate.control_connected(self._send)
+        lane = SideLane(writer)
+        self._calls.control_connected(lane.send)
         reporter = asyncio.create_task(self._keep_reporting(), name="reports")
         try:
             while line := await reader.readline():
@@ -156,6 +163,8 @@ class ControlLink:
             log.error("%s", error.render())
         finally:
             self._writer = None
+            self._calls.control_lost()
+            lane.close()
             reporter.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reporter
@@ -177,6 +186,8 @@ class ControlLink:
             loop.call_later(message.retry_after, self._ask_again, message.shard)
         elif isinstance(message, (Clearance, Halt)):
             self._gate.control_said(message)
+        elif isinstance(message, CalledMessage):
+            self._calls.control_said(message)
         elif isinstance(message, Rejected):
             raise ProtocolError(f"CONTROL refused this cluster: {message.reason}")
 

@@ -12,12 +12,13 @@ from typing import Final
 import msgspec
 
 from discluster.clock import Clock
+from discluster.cluster.calls import ClusterCalls
 from discluster.cluster.control import ControlLink
 from discluster.cluster.flushing import Flushing
 from discluster.cluster.footprint import cpu_seconds, resident
 from discluster.cluster.gate import ClusterGate
 from discluster.cluster.handlers import AnyPacketHandler, TellingHandler
-from discluster.cluster.handlers.loading import handling
+from discluster.cluster.handlers.loading import call_methods, handling
 from discluster.cluster.lease import ClusterLease
 from discluster.cluster.progress import ProgressWatch
 from discluster.cluster.reconcile import Running, decide
@@ -111,14 +112,21 @@ class ClusterDaemon:
         self._wake = asyncio.Event()
         self._sentence = ""
         self._gate = ClusterGate(lease=lease, clock=clock, rng=rng)
-        self._control = ControlLink(
-            path=control_socket,
+        self._calls = ClusterCalls(
+            cluster=cluster, methods=call_methods(handler_name, handler), clock=clock
+        )
+        self._control = self._link(control_socket)
+
+    def _link(self, path: Path) -> ControlLink:
+        return ControlLink(
+            path=path,
             report=self.report,
             on_assignment=self.assign,
             on_lease=self.leased,
             gate=self._gate,
-            clock=clock,
-            rng=rng,
+            calls=self._calls,
+            clock=self._clock,
+            rng=self._rng,
         )
 
     def report(self) -> ClusterReport:
@@ -168,6 +176,7 @@ class ClusterDaemon:
                 tasks.create_task(self._control.run()),
                 tasks.create_task(self._reconcile_forever(tasks)),
                 tasks.create_task(self._gate.run()),
+                tasks.create_task(self._calls.run()),
                 tasks.create_task(self._feed_watchdog()),
             ]
             self._notifier.ready()
@@ -201,6 +210,7 @@ class ClusterDaemon:
             token=self._identity.token,
             intents=self._identity.intents,
             directory=self._sessions.directory,
+            calls=self._calls,
         )
 
     # --- the loop ---

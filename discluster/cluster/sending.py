@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a packet handler reaches Discord through the shards of its cluster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
+from discluster.cluster.calls import ClusterCalls
+from discluster.cluster.handlers.calls import CallAnswers
 from discluster.errors import NotSentError
 from discluster.gateway.commands import Command
 from discluster.gateway.events import Event
@@ -24,6 +27,7 @@ class ShardCommands:
         token: Secret,
         intents: int,
         directory: Path,
+        calls: ClusterCalls,
     ) -> None:
         self._find = find
         self._shard_count = shard_count
@@ -31,6 +35,7 @@ class ShardCommands:
         self._token = token
         self._intents = intents
         self._directory = directory
+        self._calls = calls
 
     @property
     def token(self) -> Secret:
@@ -74,3 +79,13 @@ class ShardCommands:
         found = self._find(shard)
         if found is not None:
             found.renew(why)
+
+    async def call(
+        self,
+        name: str,
+        args: Any = None,
+        *,
+        clusters: Collection[int] | None = None,
+        timeout: float = 10.0,
+    ) -> CallAnswers:
+        return await self._calls.call(name, args, clusters=clusters, timeout=timeout)

@@ -18,6 +18,9 @@ from discluster.admission import Bounds
 from discluster.control.sockets import held_process, listen, peer_of, process_of
 from discluster.errors import ConfigurationError, ProtocolError, RefusedError, SupervisorError
 from discluster.messages import (
+    CallAnswer,
+    CallMessage,
+    CallRequest,
     ClearanceCase,
     ClusterReport,
     Halt,
@@ -29,14 +32,17 @@ from discluster.messages import (
 )
 from discluster.pace import Pace
 from discluster.reception import Limits, Reception
+from discluster.sidelane import SideLane
 
 log = logging.getLogger(__name__)
 
 CLUSTER_USER: Final = "discluster-cluster"
 """``User=`` of discluster-cluster@.service."""
-# A cluster with 256 shards tells of each in 600 bytes at most, problems included.
+# A cluster with 256 shards tells of each in 600 bytes at most, problems included; an answer to a
+# call is shorter.
 _LINE_LIMIT: Final = 192 * 1024
-# What may wait for a cluster that does not read: an assignment with 256 sessions is a tenth of it.
+# What may wait for a cluster that does not read: an assignment with 256 sessions is a tenth of it,
+# and of calls there is one in there at most.
 _UNREAD_LIMIT: Final = 1024 * 1024
 # A process has one connection, and a second one when it is back before the first was seen to close.
 _LIMITS: Final = Limits(
@@ -51,6 +57,7 @@ class ClusterConnection:
         self.cluster = cluster
         self.told: Halt | None = None
         self._writer = writer
+        self._calls = SideLane(writer)
 
     def send(self, message: Message) -> None:
         """Queues ``message``; a connection that is gone is noticed by its reader, one that does not
@@ -63,7 +70,12 @@ class ClusterConnection:
             log.warning("cluster %d does not read what it is told: broken off", self.cluster)
             self._writer.transport.abort()
 
+    def send_call(self, message: Message) -> bool:
+        """Queues what belongs to a call behind all else. Whether there was room for it."""
+        return self._calls.send(message)
+
     def close(self) -> None:
+        self._calls.close()
         self._writer.close()
 
 
@@ -79,6 +91,7 @@ class ClusterHub:
         on_report: Callable[[ClusterReport, ClusterConnection, bool], None],
         on_gone: Callable[[int], None],
         on_permit: Callable[[ClusterConnection, PermitMessage | ClearanceCase], None],
+        on_call: Callable[[ClusterConnection, CallMessage], None],
     ) -> None:
         """``user``: of the clusters, asked once. ``runs``: whether this cluster has a process with
         this id; raises SupervisorError. ``on_report``'s third argument: whether this report
@@ -91,6 +104,7 @@ class ClusterHub:
         self._on_report = on_report
         self._on_gone = on_gone
         self._on_permit = on_permit
+        self._on_call = on_call
         self._reception: Reception | None = None
         self._connections: dict[int, ClusterConnection] = {}
 
@@ -168,11 +182,15 @@ class ClusterHub:
                     continue
                 if isinstance(message, ClusterReport):
                     self._on_report(message, connection, introduces)
+                elif isinstance(message, (CallRequest, CallAnswer)):
+                    self._on_call(connection, message)
                 else:
                     self._on_permit(connection, message)
                 if pause := pace.spent(clock() - began, clock()):
                     await asyncio.sleep(pause)
         finally:
+            if connection is not None:
+                connection.close()
             if connection and self._connections.get(connection.cluster) is connection:
                 del self._connections[connection.cluster]
                 self._on_gone(connection.cluster)

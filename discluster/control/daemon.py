@@ -102,6 +102,10 @@ class ControlDaemon:
 
     # --- what the others call ---
 
+    @property
+    def plan(self) -> HostPlan | None:
+        return self._plan
+
     def hello(self) -> Hello:
         return Hello(protocol=PROTOCOL, version=__version__, report=self.report())
 
@@ -138,10 +142,9 @@ class ControlDaemon:
             connection.send(held.assignment)
         if introduces:
             connection.send(self._leasing.lease)
-        if introduces and before is not None:
-            # Its predecessor's socket was not seen to close yet.
-            self._standing.gone(before, self._units.get(report.cluster))
-        if introduces:
+            if before is not None:
+                # Its predecessor's socket was not seen to close yet.
+                self._standing.gone(before, self._units.get(report.cluster))
             self._standing.introduced(connection)
         self._tell_standing()
         # Neither a pass, which asks the supervisor about every unit, nor a report, which is long,

@@ -35,6 +35,7 @@ from discluster.messages import (
     master_to_control,
 )
 from discluster.pace import Pace
+from discluster.sidelane import OutgoingQueue, keep_little_unsent
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class MasterLink:
         self._rng = rng
         self._connect_timeout = connect_timeout
         self._longest_pause = longest_pause
-        self._queue: asyncio.Queue[Message] | None = None
+        self._queue: OutgoingQueue | None = None
         self._stuck = asyncio.Event()
         self._parting: asyncio.Future[bool] | None = None
         self._last_heard = self._answered_at = 0.0
@@ -128,6 +129,13 @@ class MasterLink:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
             self._stuck.set()
+
+    def send_call(self, message: Message) -> bool:
+        """Queues what belongs to a call behind all else. Whether there was room for it."""
+        if self._queue is None or not self._queue.admits(message):
+            return False
+        self._queue.put_nowait(message)
+        return True
 
     async def say_goodbye(self, patience: float) -> bool:
         """Tells MASTER that CONTROL stops in an orderly way; True if MASTER acknowledged it within
@@ -206,6 +214,7 @@ class MasterLink:
 
     async def _converse(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.local_address = (socket.get_extra_info("sockname") or (None,))[0]
+        keep_little_unsent(socket.get_extra_info("socket"))
         self._contact.greeting()
         hello = encode(self._hello())
         asked, sent = self._clock.monotonic(), self._contact.instant()
@@ -218,7 +227,7 @@ class MasterLink:
             raise self._rejected(f"MASTER refused this machine: {welcome.reason}", welcome)
         if not isinstance(welcome, Welcome):
             raise ProtocolError("MASTER did not greet")
-        self._queue = asyncio.Queue(_MOST_WAITING)
+        self._queue = OutgoingQueue(_MOST_WAITING)
         self._stuck.clear()
         self._last_heard = self._answered_at = now = self._clock.monotonic()
         self._time = MasterTime(asked=asked, told=welcome.now, heard=now)

@@ -17,7 +17,8 @@ from discluster.clock import Clock, SystemClock
 from discluster.console import HostStatus
 from discluster.control.addresses import Endpoint
 from discluster.control.allowance import Purse, ShareFile
-from discluster.control.clusters import ClusterHub, cluster_user
+from discluster.control.calls import HostCalls
+from discluster.control.clusters import ClusterConnection, ClusterHub, cluster_user
 from discluster.control.daemon import ControlDaemon
 from discluster.control.embedded import EmbeddedSupervisor
 from discluster.control.identity import Identity
@@ -38,7 +39,7 @@ from discluster.control.witness import Witness
 from discluster.errors import ConfigurationError, DisclusterError
 from discluster.files import read_if_there
 from discluster.lease import boot_id, boottime
-from discluster.messages import MasterToControl
+from discluster.messages import CallMessage, ClusterReport, MasterToControl
 from discluster.notify import SystemdNotifier
 from discluster.plan import HostName
 from discluster.service import no_core_dumps, report_error, run_service
@@ -162,23 +163,57 @@ async def _serve(
         clock=clock,
         rng=random.Random(),
     )
-    hub = ClusterHub(
-        path=settings.clusters_socket,
-        user=lambda: cluster_user(settings.supervisor),
-        runs=supervisor.runs,
-        on_report=daemon.cluster_reported,
-        on_gone=daemon.cluster_gone,
-        on_permit=daemon.permit_message,
-    )
-    link = _link(settings, identity, host, clock, leasing, daemon, renewing)
+    hub, calls = _hub(settings, host, clock, supervisor, daemon)
+    link = _link(settings, identity, host, clock, leasing, daemon, renewing, calls)
 
     def status() -> HostStatus:
         return structs.replace(daemon.status(), certificate=renewing.words())
 
-    async with operator_socket(settings.socket, status), asyncio.TaskGroup() as tasks:
-        renewal = tasks.create_task(renewing.run())
+    async with (
+        operator_socket(settings.socket, status, calls.operator_asks),
+        asyncio.TaskGroup() as tasks,
+    ):
+        beside = [tasks.create_task(part) for part in (renewing.run(), calls.run())]
         await daemon.run(hub=hub, link=link, stop=stop, witness=witness)
-        renewal.cancel()
+        for task in beside:
+            task.cancel()
+
+
+def _hub(
+    settings: ControlSettings,
+    host: str,
+    clock: Clock,
+    supervisor: Supervisor,
+    daemon: ControlDaemon,
+) -> tuple[ClusterHub, HostCalls]:
+    def reported(report: ClusterReport, connection: ClusterConnection, introduces: bool) -> None:
+        if introduces:
+            calls.cluster_gone(report.cluster)
+        daemon.cluster_reported(report, connection, introduces)
+
+    def gone(cluster: int) -> None:
+        calls.cluster_gone(cluster)
+        daemon.cluster_gone(cluster)
+
+    def called(connection: ClusterConnection, message: CallMessage) -> None:
+        calls.cluster_said(connection, message)
+
+    hub = ClusterHub(
+        path=settings.clusters_socket,
+        user=lambda: cluster_user(settings.supervisor),
+        runs=supervisor.runs,
+        on_report=reported,
+        on_gone=gone,
+        on_permit=daemon.permit_message,
+        on_call=called,
+    )
+    calls = HostCalls(
+        host=host,
+        clusters=lambda: daemon.plan.clusters if daemon.plan is not None else (),
+        connection=hub.connection,
+        clock=clock,
+    )
+    return hub, calls
 
 
 def _leasing(settings: ControlSettings, identity: Identity, host: str, clock: Clock) -> Leasing:
@@ -202,17 +237,20 @@ def _link(
     leasing: Leasing,
     daemon: ControlDaemon,
     renewing: Renewing,
+    calls: HostCalls,
 ) -> MasterLink:
     def connected(time: MasterTime) -> None:
         daemon.master_connected(time)
         renewing.connected(link.send)
+        calls.master_connected(link.send_call)
 
     def lost() -> None:
+        calls.master_lost()
         renewing.lost()
         daemon.master_lost()
 
     def said(message: MasterToControl) -> None:
-        if not renewing.said(message):
+        if not calls.master_said(message) and not renewing.said(message):
             daemon.master_said(message)
 
     link = MasterLink(

@@ -11,6 +11,7 @@ import msgspec
 
 from discluster import console, messages
 from discluster.console import (
+    CallReport,
     EventPage,
     EventQuery,
     Failure,
@@ -42,7 +43,7 @@ from discluster.errors import (
     SupervisorError,
     UnavailableError,
 )
-from discluster.messages import Rejected, StatusQuery
+from discluster.messages import CallRequest, Message, Rejected, StatusQuery
 from discluster.operators import (
     AuditPage,
     AuditQuery,
@@ -208,8 +209,18 @@ class Master:
         body = messages.encode(request)
         return _read(TrustAnswer, await self._request("POST", "/v1/hosts/revoke", body))
 
-    async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        status, data = await self._way.exchange(method, path, body, timeout=self._timeout)
+    async def call(self, request: CallRequest) -> CallReport:
+        """What clusters answer; waits that much longer than they may take."""
+        body = messages.encode(request)
+        return _read(
+            CallReport, await self._request("POST", "/v1/calls", body, longer=request.timeout)
+        )
+
+    async def _request(
+        self, method: str, path: str, body: bytes | None = None, *, longer: float = 0.0
+    ) -> bytes:
+        timeout = self._timeout + longer
+        status, data = await self._way.exchange(method, path, body, timeout=timeout)
         if status >= 400:
             raise failure_in(status, data)
         return data
@@ -221,9 +232,24 @@ async def control_status(socket: Path, *, timeout: float = TIMEOUT) -> HostStatu
     Raises:
         UnavailableError, RefusedError, ProtocolError: as for :class:`Master`.
     """
+    return await _control(socket, StatusQuery(), HostStatus, timeout=timeout)
+
+
+async def control_call(
+    socket: Path, request: CallRequest, *, timeout: float = TIMEOUT
+) -> CallReport:
+    """What the clusters of this machine answer. ``timeout``: seconds beyond what they may take.
+
+    Raises:
+        UnavailableError, RefusedError, ProtocolError: as for :class:`Master`.
+    """
+    return await _control(socket, request, CallReport, timeout=timeout + request.timeout)
+
+
+async def _control(socket: Path, question: Message, shape: type[T], *, timeout: float) -> T:
     try:
         async with asyncio.timeout(timeout):
-            line = await _ask(socket, messages.encode(StatusQuery()) + b"\n")
+            line = await _ask(socket, messages.encode(question) + b"\n")
     except TimeoutError:
         raise too_slow("CONTROL", timeout) from None
     except OSError as error:
@@ -233,11 +259,11 @@ async def control_status(socket: Path, *, timeout: float = TIMEOUT) -> HostStatu
             "CONTROL closed the connection before it had answered",
             hint="journalctl -u discluster-control",
         )
-    answer: HostStatus | Rejected = messages.decode(
-        console.control_to_operator, line, peer="CONTROL"
-    )
+    answer = messages.decode(console.control_to_operator, line, peer="CONTROL")
     if isinstance(answer, Rejected):
         raise RefusedError(f"CONTROL: {answer.reason}", hint="try it with sudo", code=answer.code)
+    if not isinstance(answer, shape):
+        raise ProtocolError("CONTROL answered something else", hint=_VERSIONS)
     return answer
 
 

@@ -16,6 +16,7 @@ from discluster import __version__, places
 from discluster.ctl.parsers import (
     authority,
     base,
+    calls,
     identify,
     looking,
     machines,
@@ -29,7 +30,7 @@ RUNTIME_DIRECTORY: Final = "/run/discluster"
 BROKEN_PIPE: Final = 141
 INTERRUPTED: Final = 130
 EXIT_STATUSES: Final[Mapping[int, str]] = {
-    3: "status, identify status, ca status: there was an answer, and not all is well.",
+    3: "status, identify status, ca status, call: there was an answer, and not all is well.",
     4: "What was waited for ended, and not as it should; or the time to wait was over.",
     INTERRUPTED: "Ctrl-C.",
     BROKEN_PIPE: "The reader of the output went away.",
@@ -41,7 +42,8 @@ _UNWRITABLE: Final = 74
 _EPILOG: Final = (
     "On MASTER's machine it uses MASTER's socket, for root and the members of the group"
     " discluster-admin; elsewhere a login ('disclusterctl login')."
-    " Without both, on a machine with a CONTROL, 'status' shows that machine."
+    " Without both, on a machine with a CONTROL, 'status' shows that machine, and 'call' asks its"
+    " clusters."
     " DISCLUSTER_RUNTIME_DIRECTORY names another directory than /run/discluster for both sockets."
     " NO_COLOR, like --no-color, takes the colours away; output that is not a terminal has none."
 )
@@ -58,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"disclusterctl {__version__}")
     base.add_common(parser, hidden=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (looking, plans, machines, restart, identify, operators, authority):
+    for group in (looking, plans, machines, restart, identify, calls, operators, authority):
         group.add(commands)
     return parser
 

@@ -25,9 +25,11 @@ from discluster.master.access.certificates import CertificateDesk
 from discluster.master.access.tls import ServerTls
 from discluster.master.access.tokens import TokenDesk
 from discluster.master.access.wiring import certificate_desk, certificate_life, enrolment
+from discluster.master.api.calls import CallRoutes
 from discluster.master.api.certificates import CertificateRoutes
 from discluster.master.api.machines import MachineApi
 from discluster.master.api.operators import OperatorApi
+from discluster.master.calls import FleetCalls
 from discluster.master.daemon import MasterDaemon
 from discluster.master.desk import DiscordDesk
 from discluster.master.discord import GatewayBot, fetch_gateway_bot
@@ -92,7 +94,8 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
     )
     tokens = TokenDesk(settings.own_state / "tokens.json")
     door = for_machines(lambda told: events.record("master", told, severity="warning"))
-    link = _link(daemon, certificates, settings, clock, door)
+    calls = FleetCalls(daemon, clock=clock)
+    link = _link(daemon, certificates, calls, settings, clock, door)
     audit = AuditLog(settings.own_state, keep=settings.audit_kept, clock=clock)
     operators = OperatorApi(
         daemon=daemon,
@@ -105,7 +108,7 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
         public_url=public_url(settings, names),
         login_life=settings.login_life,
         clock=clock,
-        more=CertificateRoutes(certificates).routes(),
+        more=(*CertificateRoutes(certificates).routes(), *CallRoutes(calls).routes()),
     )
     joining = enrolment(
         daemon, tokens=tokens, certificates=certificates, events=events, clock=clock
@@ -123,14 +126,16 @@ async def _serve(settings: MasterSettings, config: Path, stop: asyncio.Event) ->
         stack.callback(events.close)
         stack.callback(audit.close)
         async with asyncio.TaskGroup() as tasks:
-            looking = tasks.create_task(certificates.run())
+            beside = [tasks.create_task(part) for part in (certificates.run(), calls.run())]
             await daemon.run(stop)
-            looking.cancel()
+            for task in beside:
+                task.cancel()
 
 
 def _link(
     daemon: MasterDaemon,
     certificates: CertificateDesk,
+    calls: FleetCalls,
     settings: MasterSettings,
     clock: SystemClock,
     door: Reception,
@@ -138,6 +143,7 @@ def _link(
     return ControlLink(
         daemon,
         certificates,
+        calls,
         ping_interval=settings.ping_interval,
         lease=settings.lease,
         clock=clock,

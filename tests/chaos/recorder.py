@@ -6,11 +6,12 @@ process dies. It needs nothing of this repository but the handler's contract, so
 copied to a machine of its own.
 """
 
+import asyncio
 import os
 import struct
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,8 +41,11 @@ class Recorder:
         self._decode = msgspec.json.Decoder(_Counted).decode
         self._file = -1
         self._noted = 0
+        self._heard = 0
+        self.calls = {"behave": self._behave, "ask": self._ask, "heard": lambda _: self._heard}
 
     async def start(self, cluster: int, commands: Commands) -> None:
+        self._cluster, self._commands = cluster, commands
         directory = Path(os.environ.get(DIRECTORY, ON_A_MACHINE))
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{cluster}-{os.getpid()}-{time.monotonic_ns()}.events"
@@ -67,6 +71,25 @@ class Recorder:
             ),
         )
         self._noted += 1
+
+    async def _behave(self, badly: dict[str, list[int]]) -> int:
+        """A call that hangs, or raises, in the clusters that ``badly`` names for it."""
+        self._heard += 1
+        if self._cluster in badly.get("hang", ()):
+            await asyncio.Event().wait()
+        if self._cluster in badly.get("raise", ()):
+            raise RuntimeError(f"cluster {self._cluster} was told to raise")
+        return self._cluster
+
+    async def _ask(self, badly: dict[str, list[int]]) -> dict[str, Any]:
+        """Calls all clusters of the fleet, and tells what came of it."""
+        found = await self._commands.call("behave", badly, timeout=20.0)
+        return {
+            "values": found.values,
+            "faults": {cluster: fault.code for cluster, fault in found.faults.items()},
+            "hosts": {answer.cluster: answer.host for answer in found.answers},
+            "unasked": found.unasked,
+        }
 
     async def stop(self) -> None:
         os.close(self._file)

@@ -4,6 +4,7 @@
 import pytest
 
 from tests.lab.conftest import TIMEOUT
+from tests.scenario.calls import *  # noqa: F403
 from tests.scenario.failures import *  # noqa: F403
 from tests.scenario.identity import *  # noqa: F403
 from tests.scenario.operators import *  # noqa: F403

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scenarios with real processes on loopback and the embedded supervisor."""
 
+from tests.scenario.calls import *  # noqa: F403
 from tests.scenario.failures import *  # noqa: F403
 from tests.scenario.identity import *  # noqa: F403
 from tests.scenario.operators import *  # noqa: F403

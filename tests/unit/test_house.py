@@ -15,6 +15,8 @@ NOUNS = {
     *(
         "admission",
         "bounds",
+        "calling",
+        "calls",
         "certificates",
         "clearance",
         "clock",
@@ -43,13 +45,14 @@ NOUNS = {
         "sessionfaults",
         "sessions",
         "settings",
+        "sidelane",
         "stays",
         "trust",
     ),
 }
 PACKAGES = {"cluster", "control", "ctl", "gateway", "master", "simulator"}
 # The whole vocabulary of the fleet's wire stands in one place.
-LONGER_FILES = {"discluster.messages": 520}
+LONGER_FILES = {"discluster.messages": 620}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 

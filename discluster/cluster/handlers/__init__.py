@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packet handlers: what an operator attaches to a cluster to take its events."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from discluster.cluster.handlers.calls import CallableHandler, CallAnswers, ClusterAnswer
 from discluster.gateway.commands import Command
 from discluster.gateway.events import LATER, Event, Later
 from discluster.gateway.outbox import DEADLINE
@@ -14,6 +15,9 @@ __all__ = [
     "LATER",
     "AnyPacketHandler",
     "BatchPacketHandler",
+    "CallAnswers",
+    "CallableHandler",
+    "ClusterAnswer",
     "Commands",
     "FlushingHandler",
     "PacketHandler",
@@ -87,6 +91,28 @@ class Commands(Protocol):
         It costs one of the identifies that Discord allows in a day, waits for MASTER's permit, and
         loses what happens meanwhile. Nothing happens if the shard is not here, has no session or
         is being renewed already.
+        """
+        ...
+
+    async def call(
+        self,
+        name: str,
+        args: Any = None,
+        *,
+        clusters: Collection[int] | None = None,
+        timeout: float = 10.0,
+    ) -> CallAnswers:
+        """Calls ``name`` in the handlers of ``clusters``, by number; None: in those of the whole
+        fleet, this one included (see :class:`CallableHandler`).
+
+        ``args``: what JSON can say, of 32 KiB at most. Returns within ``timeout`` seconds, of 60 at
+        most, with one answer of each cluster: a value of up to 128 KiB, or why there is none. All
+        values together have up to 8 MiB. It is never sent again by itself.
+
+        Raises:
+            CommandError: no such name, arguments, clusters or time-out can be.
+            NotSentError: CONTROL of this host is away, or 32 calls of this cluster are under way
+                already. Nobody was called.
         """
         ...
 

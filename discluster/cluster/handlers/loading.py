@@ -5,9 +5,11 @@ import importlib
 import inspect
 import re
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any, Final
+
+import msgspec
 
 from discluster.cluster.handlers import (
     AnyPacketHandler,
@@ -17,8 +19,10 @@ from discluster.cluster.handlers import (
     TellingHandler,
 )
 from discluster.cluster.handlers.builtin import BUILT_IN, Surroundings, make_built_in
+from discluster.cluster.handlers.calls import CallMethod
 from discluster.errors import ConfigurationError
 from discluster.gateway.handling import Failures, Handling
+from discluster.messages import CallName
 
 GROUP: Final = "discluster.handlers"
 """Entry points of this group are handlers that an installed package offers by a plain name."""
@@ -53,6 +57,7 @@ def load_handler(name: str, surroundings: Surroundings) -> AnyPacketHandler:
         ) from error
     _check(told, handler)
     wanted_types(told, handler)
+    call_methods(told, handler)
     made: AnyPacketHandler = handler
     return made
 
@@ -82,6 +87,40 @@ def wanted_types(told: str, handler: object) -> frozenset[str] | None:
             " without it the handler gets all",
         )
     return frozenset(names)
+
+
+def call_methods(told: str, handler: object) -> Mapping[str, CallMethod]:
+    """The calls that ``handler`` answers, as it names them in ``calls``; maybe none.
+
+    Raises:
+        ConfigurationError: they are no names of calls, or what they name cannot be called.
+    """
+    calls = getattr(handler, "calls", None)
+    if calls is None:
+        return {}
+    if not isinstance(calls, Mapping) or not all(map(_is_call_name, calls)):
+        raise ConfigurationError(
+            f"{told}: 'calls' is {calls!r:.100}",
+            hint="it is a dict of what other clusters may call, such as {'stats': self.stats};"
+            " a name has up to 64 letters, digits, '_', '-' and '.'",
+        )
+    for name, method in calls.items():
+        if not callable(method):
+            raise ConfigurationError(
+                f"{told}: the call {name!r} is {type(method).__name__!r} and cannot be called",
+                hint="it is a function or a method",
+            )
+        hint = "it takes the arguments of the call, as one value; name methods of the object,"
+        _check_call(f"{told}: the call {name!r}", method, None, hint=f"{hint} as in __init__")
+    return dict(calls)
+
+
+def _is_call_name(name: object) -> bool:
+    try:
+        msgspec.convert(name, CallName)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _entry_point(name: str) -> str:

@@ -54,6 +54,13 @@ class HostConnection:
         else:
             self.outbox.put_nowait(message)
 
+    def send_call(self, message: Message) -> bool:
+        """Queues what belongs to a call behind all else. Whether there was room for it."""
+        if not self.outbox.admits(message):
+            return False
+        self.outbox.put_nowait(message)
+        return True
+
 
 class _Host:
     def __init__(self) -> None:

@@ -22,6 +22,9 @@ from discluster.master.hosts.book import HostConnection
 from discluster.master.hosts.outbox import longest_message
 from discluster.messages import (
     PROTOCOL,
+    CallAnswer,
+    CallMessage,
+    CallRequest,
     CertificateReport,
     ControlToMaster,
     Hello,
@@ -38,6 +41,7 @@ from discluster.messages import (
 )
 from discluster.pace import Pace
 from discluster.plan import FleetPlan
+from discluster.sidelane import keep_little_unsent
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +91,18 @@ class Certificates(Protocol):
     ) -> None: ...
 
 
+class CallsBetween(Protocol):
+    """What is needed of :class:`discluster.master.calls.FleetCalls`."""
+
+    def connected(self, connection: HostConnection) -> None: ...
+
+    def gone(self, connection: HostConnection) -> None: ...
+
+    def said(self, connection: HostConnection, message: CallMessage) -> float:
+        """Returns seconds that the host shall be charged with."""
+        ...
+
+
 class ControlLink:
     """Serves the WebSocket route."""
 
@@ -94,6 +110,7 @@ class ControlLink:
         self,
         controls: Controls,
         certificates: Certificates,
+        calls: CallsBetween,
         *,
         ping_interval: float,
         lease: float,
@@ -106,6 +123,7 @@ class ControlLink:
         self._controls = controls
         self._settle = settle
         self._certificates = certificates
+        self._calls = calls
         self._clock = clock
         self._ping_interval = ping_interval
         self._lease = lease
@@ -220,8 +238,10 @@ class ControlLink:
 
         connection = HostConnection(str(certificate.host), close, address=address, room=room)
         connection.send(self._welcome())
+        keep_little_unsent(socket.get_extra_info("socket"))
         self._certificates.connected(connection, certificate)
         self._controls.host_connected(connection, hello)
+        self._calls.connected(connection)
         parts = [
             asyncio.create_task(self._read(socket, connection)),
             asyncio.create_task(self._write(socket, connection)),
@@ -240,6 +260,7 @@ class ControlLink:
                     if isinstance(outcome, ProtocolError):
                         farewell.append(Rejected(code=outcome.code, reason=outcome.message))
             self._certificates.gone(connection)
+            self._calls.gone(connection)
             self._controls.host_gone(connection)
         if farewell:
             with contextlib.suppress(OSError, TimeoutError):
@@ -271,12 +292,13 @@ class ControlLink:
             began = self._clock.monotonic()
             message = decode(control_to_master, received.data, peer=connection.host)
             self._controls.host_heard(connection)
-            self._take(connection, message)
+            later = self._take(connection, message)
             now = self._clock.monotonic()
-            if pause := pace.spent(now - began, now):
+            if pause := pace.spent(now - began + later, now):
                 await self._clock.sleep(pause)
 
-    def _take(self, connection: HostConnection, message: ControlToMaster) -> None:
+    def _take(self, connection: HostConnection, message: ControlToMaster) -> float:
+        """Seconds of work that ``message`` makes for others."""
         if isinstance(message, Hello):
             raise ProtocolError("it says hello again")
         if isinstance(message, HostReport):
@@ -288,8 +310,11 @@ class ControlLink:
             connection.steadiness.answered(message.number, now, lease=self._lease)
         elif isinstance(message, (CertificateReport, RenewRequest)):
             self._certificates.said(connection, message)
+        elif isinstance(message, (CallRequest, CallAnswer)):
+            return self._calls.said(connection, message)
         else:
             self._controls.host_said(connection, message)
+        return 0.0
 
     async def _write(self, socket: web.WebSocketResponse, connection: HostConnection) -> None:
         while True:

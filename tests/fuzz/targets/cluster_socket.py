@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from discluster.cluster.calls import ClusterCalls
 from discluster.cluster.control import ControlLink
 from discluster.cluster.gate import ClusterGate
 from discluster.cluster.stored import Stored
@@ -14,6 +15,9 @@ from discluster.errors import ProtocolError
 from discluster.lease import read_lease
 from discluster.messages import (
     Assignment,
+    Call,
+    CallAnswer,
+    CallAsked,
     Clearance,
     ClusterReport,
     Halt,
@@ -47,6 +51,7 @@ def target(data: bytes) -> None:
 async def _scene(directory: Path, data: bytes) -> None:
     told: list[Message] = []
     clock = ManualClock()
+    calls = ClusterCalls(cluster=3, methods={"a": lambda args: args}, clock=clock)
     link = ControlLink(
         path=directory / "s",
         report=lambda: ClusterReport(
@@ -55,6 +60,7 @@ async def _scene(directory: Path, data: bytes) -> None:
         on_assignment=told.append,
         on_lease=told.append,
         gate=ClusterGate(lease=endless_lease(), clock=clock, rng=random.Random(1)),
+        calls=calls,
         clock=clock,
         rng=random.Random(1),
     )
@@ -66,13 +72,15 @@ async def _scene(directory: Path, data: bytes) -> None:
     server = await asyncio.start_unix_server(serve, directory / "s")
     running = asyncio.create_task(link.run())
     waiting = asyncio.create_task(link.acquire(3))
+    timing = asyncio.create_task(calls.run())
     await clock.advance(0.2)
     await settle(20)
     assert not running.done(), running
+    assert not timing.done(), timing
     server.close()
-    for task in (running, waiting):
+    for task in (running, waiting, timing):
         task.cancel()
-    await asyncio.gather(running, waiting, return_exceptions=True)
+    await asyncio.gather(running, waiting, timing, return_exceptions=True)
     meant = _meant(data)
     assert all(message in meant for message in told)
 
@@ -90,5 +98,6 @@ def _meant(data: bytes) -> list[Message]:
 
 def inputs() -> st.SearchStrategy[bytes]:
     kinds = (Assignment, Assignment, Lease, Permit, PermitDenied, Clearance, Halt, Rejected)
-    message = shapes.as_json(shapes.any_of(*kinds, oddness=40))
+    calls = (Call, CallAsked, CallAnswer)
+    message = shapes.as_json(shapes.any_of(*kinds, *calls, oddness=40))
     return shapes.damaged(st.lists(message, min_size=1, max_size=4).map(b"\n".join))

@@ -14,12 +14,15 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from discluster.control.clusters import ClusterHub
+from discluster.control.calls import HostCalls
+from discluster.control.clusters import ClusterConnection, ClusterHub
 from discluster.control.daemon import ControlDaemon
 from discluster.control.operators import operator_socket
 from discluster.control.permits import PermitDesk
 from discluster.control.store import ControlStore
 from discluster.messages import (
+    CallAnswer,
+    CallRequest,
     ClearanceCase,
     ClusterReport,
     PermitRequest,
@@ -38,7 +41,8 @@ from tests.unit.control.purses import full_purse
 from tests.unit.control.test_daemon import FakeSupervisor
 
 LONGEST = 8 * 1024
-_KINDS = (ClusterReport, ClusterReport, PermitRequest, PermitUsed, PermitReturned, ClearanceCase)
+_PERMITS = (PermitRequest, PermitUsed, PermitReturned)
+_KINDS = (ClusterReport, *_PERMITS, ClearanceCase, CallRequest, CallAnswer)
 
 
 def target(data: bytes) -> None:
@@ -58,6 +62,12 @@ async def _scene(directory: Path, data: bytes) -> None:
         notifier=RecordingNotifier(),
         checkpoint_interval=5,
     )
+
+    def connection(cluster: int) -> ClusterConnection | None:
+        return hub.connection(cluster)
+
+    calls = HostCalls(host="alpha", clusters=lambda: (3, 4), connection=connection, clock=clock)
+    timing = asyncio.create_task(calls.run())
     path = directory / "s"
     hub = ClusterHub(
         path=path,
@@ -66,6 +76,7 @@ async def _scene(directory: Path, data: bytes) -> None:
         on_report=daemon.cluster_reported,
         on_gone=daemon.cluster_gone,
         on_permit=daemon.permit_message,
+        on_call=calls.cluster_said,
     )
     faults = _faults()
     faults.clear()
@@ -78,8 +89,12 @@ async def _scene(directory: Path, data: bytes) -> None:
         assert not hub.connections
     finally:
         await hub.close()
-    async with operator_socket(directory / "o", daemon.status), _said(directory / "o", data):
-        pass
+    sockets = operator_socket(directory / "o", daemon.status, calls.operator_asks)
+    async with sockets, _said(directory / "o", data):
+        await clock.advance(60)
+    assert not timing.done(), timing
+    timing.cancel()
+    await asyncio.gather(timing, return_exceptions=True)
     assert not faults, faults
 
 

@@ -15,6 +15,7 @@ from discluster.master.access.tls import ServerTls
 from discluster.master.access.tokens import StoredToken, TokenDesk
 from discluster.master.access.wiring import certificate_desk, enrolment
 from discluster.master.api.machines import MachineApi
+from discluster.master.calls import FleetCalls
 from discluster.master.hosts.link import ControlLink
 from tests.clock import ManualClock
 from tests.fuzz import https, masters, shapes
@@ -58,7 +59,8 @@ def _api(directory: Path, running: Running) -> MachineApi:
         events=events,
         clock=clock,
     )
-    link = ControlLink(master, certificates, ping_interval=5, lease=30, clock=clock)
+    calls = FleetCalls(master, clock=clock)
+    link = ControlLink(master, certificates, calls, ping_interval=5, lease=30, clock=clock)
     return MachineApi(authority=authority, enrolment=joining, link=link)
 
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster as a handler sees it, where a test is not about it."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+from discluster.cluster.handlers import CallAnswers
 from discluster.errors import NotSentError
 from discluster.gateway.commands import Command
 from discluster.gateway.events import Event
@@ -35,3 +38,13 @@ class QuietCommands:
 
     def renew(self, shard: int, why: str) -> None:
         """Nothing is renewed."""
+
+    async def call(
+        self,
+        name: str,
+        args: Any = None,
+        *,
+        clusters: Collection[int] | None = None,
+        timeout: float = 10.0,
+    ) -> CallAnswers:
+        raise NotSentError("CONTROL is away")

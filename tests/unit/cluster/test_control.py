@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from discluster.clock import SystemClock
+from discluster.cluster.calls import ClusterCalls
 from discluster.cluster.control import ControlLink
 from discluster.cluster.gate import ClusterGate
 from discluster.messages import (
@@ -42,6 +43,7 @@ class Rig:
             on_assignment=self.assigned.append,
             on_lease=self.leases.append,
             gate=self.gate,
+            calls=ClusterCalls(cluster=3, methods={}, clock=SystemClock()),
             clock=SystemClock(),
             rng=random.Random(1),
         )

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from discluster.clock import SystemClock
+from discluster.cluster.calls import ClusterCalls
 from discluster.cluster.handlers import BatchPacketHandler
 from discluster.cluster.handlers.count import CountingHandler
-from discluster.cluster.handlers.loading import handling, load_handler
+from discluster.cluster.handlers.loading import call_methods, handling, load_handler
 from discluster.cluster.sending import ShardCommands
 from discluster.errors import ConfigurationError
 from discluster.gateway import Event
@@ -59,6 +60,23 @@ class OneWord(Good):
 class Nothing(Good):
     wants = ()
 
+class CallsNoNames(Good):
+    calls = {"no name": print}
+
+class CallsAList(Good):
+    calls = ["stats"]
+
+class CallsNumber(Good):
+    calls = {"stats": 3}
+
+class CallsUnbound(Good):
+    def stats(self, args): pass
+    calls = {"stats": stats}
+
+class Called(Good):
+    def __init__(self): self.calls = {"stats": self.stats}
+    def stats(self, args): return args
+
 class Lacking:
     def handle(self, event): pass
 
@@ -94,6 +112,13 @@ def test_handler_of_batches_is_called_for_batches_of_what_it_wants(modules: Path
     made = handling(handler, HandlerFailures(clock=SystemClock()))
     assert (made.handle, made.batch) == (None, handler.handle_batch)
     assert made.wants == frozenset({"READY", "MESSAGE_CREATE"})
+    sys.modules.pop("our_handler")
+
+
+def test_calls_of_a_handler_are_those_that_it_names(modules: Path) -> None:
+    methods = call_methods("handler", load_handler("our_handler:Called", surroundings()))
+    assert {name: method([1]) for name, method in methods.items()} == {"stats": [1]}
+    assert call_methods("handler", load_handler("our_handler:Good", surroundings())) == {}
     sys.modules.pop("our_handler")
 
 
@@ -139,6 +164,14 @@ def test_name_that_two_packages_offer_is_refused(modules: Path) -> None:
         ("our_handler:Strange", "stop cannot be called: missing a required", "nothing"),
         ("our_handler:OneWord", "'wants' is 'MESSAGE_CREATE'", "as Discord names them"),
         ("our_handler:Nothing", "'wants' is ()", "as Discord names them"),
+        ("our_handler:CallsNoNames", "'calls' is {'no name': <built-in", "a name has up to 64"),
+        ("our_handler:CallsAList", "'calls' is ['stats']", "it is a dict"),
+        ("our_handler:CallsNumber", "the call 'stats' is 'int'", "a function or a method"),
+        (
+            "our_handler:CallsUnbound",
+            "the call 'stats': stats cannot be called: missing a required argument: 'args'",
+            "as in __init__",
+        ),
         ("our_handler:NUMBER", "it is 'int' and cannot be called", "as a class"),
         ("our_handler:Good.inner", "module our_handler has no 'inner'", "cluster.yaml"),
         ("no-such-name", "no installed package offers it", "module:attribute"),
@@ -189,6 +222,7 @@ async def test_counting_handler_tells_what_came(tmp_path: Path) -> None:
             token=Secret("t"),
             intents=0,
             directory=tmp_path,
+            calls=ClusterCalls(cluster=3, methods={}, clock=SystemClock()),
         ),
     )
     assert handler.summary() == ""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -22,21 +22,31 @@ import pytest
 from discluster.cluster.handlers import (
     LATER,
     BatchPacketHandler,
+    CallAnswers,
+    ClusterAnswer,
     FlushingHandler,
     PacketHandler,
 )
-from discluster.cluster.handlers.loading import GROUP, load_handler, wanted_types
+from discluster.cluster.handlers.loading import GROUP, call_methods, load_handler, wanted_types
 from discluster.cluster.settings import ClusterSettings
 from discluster.errors import NotSentError
 from discluster.gateway import Event
 from discluster.gateway.commands import Command, RequestGuildMembers
 from discluster.gateway.outbox import DEADLINE
+from discluster.messages import CallFault
 from discluster.settings import parse
 from tests.unit.cluster.surroundings import surroundings
 from tests.waiting import wait_for
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "handlers.md"
-NAMES = {"hello": "Hello", "once": "Once", "rows": "Rows", "lines": "Lines", "members": "Members"}
+NAMES = {
+    "hello": "Hello",
+    "once": "Once",
+    "rows": "Rows",
+    "lines": "Lines",
+    "members": "Members",
+    "census": "Census",
+}
 
 
 class Commands:
@@ -48,6 +58,7 @@ class Commands:
         self.acknowledged: list[tuple[int, int]] = []
         self.sent: list[tuple[int, Command]] = []
         self.refuses = False
+        self.method_of: Callable[[str], Callable[[Any], Any]] = lambda _: lambda args: args
 
     def taken(self, event: Event) -> None:
         self.acknowledged.append((event.shard, event.seq))
@@ -56,6 +67,19 @@ class Commands:
         self.sent.append((shard, command))
         if self.refuses:
             raise NotSentError(f"shard {shard} is not on this cluster")
+
+    async def call(
+        self,
+        name: str,
+        args: Any = None,
+        *,
+        clusters: Collection[int] | None = None,
+        timeout: float = 10.0,
+    ) -> CallAnswers:
+        """Of two clusters one answers."""
+        well = ClusterAnswer(cluster=3, host="alpha", value=self.method_of(name)(args))
+        away = CallFault(code="away", text="beta is not connected to MASTER")
+        return CallAnswers(answers=(well, ClusterAnswer(cluster=4, host="beta", fault=away)))
 
 
 def event(seq: int, body: object, *, shard: int = 1, type: str = "MESSAGE_CREATE") -> Event:
@@ -277,3 +301,26 @@ async def test_members_are_asked_for_without_waiting_in_handle(
     handler.handle(event(6, {"id": "12"}, type="GUILD_CREATE"))
     await wait_for(lambda: "guild 12: shard 1 is not on this cluster" in caplog.text, 5)
     await handler.stop()
+
+
+async def test_census_tells_of_the_whole_fleet_and_of_whom_it_did_not_hear(examples: Path) -> None:
+    commands = Commands()
+    handler = make("census")
+    methods = call_methods("census", handler)
+    commands.method_of = methods.__getitem__
+    await handler.start(3, commands)
+    for number in (1, 2, 3):
+        guild = {"id": str(number), "name": "x", "member_count": 10 * number}
+        handler.handle(event(number, guild, type="GUILD_CREATE"))
+    handler.handle(event(4, {"id": "2"}, type="GUILD_DELETE"))
+    assert msgspec.to_builtins(methods["guild"]("3")) == {
+        "id": "3",
+        "name": "x",
+        "member_count": 30,
+    }
+    assert methods["guild"]("2") is None
+    assert await methods["totals"](None) == {
+        "guilds": 2,
+        "members": 40,
+        "without": {4: "beta is not connected to MASTER"},
+    }

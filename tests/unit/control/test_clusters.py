@@ -10,11 +10,16 @@ import tempfile
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from discluster.control.clusters import ClusterConnection, ClusterHub, cluster_user
 from discluster.errors import ConfigurationError, UnavailableError
 from discluster.messages import (
+    LONGEST_VALUE,
+    Call,
+    CallAnswer,
+    CallRequest,
     ClearanceCase,
     ClusterReport,
     Message,
@@ -46,6 +51,7 @@ class Ears:
         self.reports: list[tuple[int, bool]] = []
         self.gone: list[int] = []
         self.permits: list[tuple[ClusterConnection, Message]] = []
+        self.calls: list[tuple[int, Message]] = []
         self.hub = ClusterHub(
             path=path,
             user=lambda: os.getuid() if user is None else user,
@@ -53,6 +59,7 @@ class Ears:
             on_report=lambda r, c, introduces: self.reports.append((r.cluster, introduces)),
             on_gone=self.gone.append,
             on_permit=self._permit,
+            on_call=lambda connection, message: self.calls.append((connection.cluster, message)),
         )
 
     async def _runs(self, cluster: int, pid: int) -> bool:
@@ -355,3 +362,44 @@ async def test_process_that_opens_many_connections_keeps_few(ears: Ears) -> None
     await asyncio.gather(*heard, return_exceptions=True)
     for peer in peers:
         await peer.leave()
+
+
+LONG = CallAnswer(number=1, cluster=3, value=msgspec.Raw(b'"%s"' % (b"x" * (LONGEST_VALUE - 2))))
+
+
+async def test_call_and_the_longest_answer_pass(ears: Ears) -> None:
+    peer = await dial(ears)
+    peer.say(report(3))
+    await wait_for(lambda: ears.hub.connection(3), 5)
+    connection = ears.hub.connection(3)
+    assert connection is not None
+    call = Call(number=1, name="stats", clusters=(3,), timeout=1.0)
+    assert connection.send_call(call)
+    assert await peer.hear() == call
+    peer.say(LONG, CallRequest(number=2, name="stats", timeout=1.0))
+    await wait_for(lambda: len(ears.calls) == 2, 5)
+    assert ears.calls[0] == (3, LONG)
+    await peer.leave()
+    await wait_for(lambda: ears.gone == [3], 5)
+    assert not connection.send_call(call)
+
+
+async def test_cluster_that_does_not_read_calls_gets_no_more_and_stays_connected(
+    ears: Ears,
+) -> None:
+    deaf = await dial(ears)
+    deaf.say(report(3))
+    await wait_for(lambda: ears.hub.connection(3), 5)
+    connection = ears.hub.connection(3)
+    assert connection is not None
+    sent = 0
+    while connection.send_call(LONG):
+        sent += 1
+    assert sent > 100
+    # What cannot wait is written at once; it does not break the connection off.
+    for _ in range(100):
+        connection.send(Permit(shard=4, since=1.0, until=2.0))
+    deaf.say(PermitRequest(shard=4))
+    await wait_for(lambda: ears.permits, 5)
+    assert ears.hub.connection(3) is connection
+    await deaf.leave()

@@ -153,6 +153,7 @@ class Host:
             on_report=self.daemon.cluster_reported,
             on_gone=self.daemon.cluster_gone,
             on_permit=self.daemon.permit_message,
+            on_call=lambda _, __: None,
         )
 
     def link_to(self, master: SmallMaster) -> MasterLink:

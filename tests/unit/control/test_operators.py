@@ -6,12 +6,14 @@ import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from discluster.console import HostStatus, control_to_operator
+from discluster.console import CallEntry, CallReport, HostStatus, control_to_operator
 from discluster.control.operators import operator_socket
 from discluster.errors import UnavailableError
 from discluster.messages import (
+    CallRequest,
     ClusterReport,
     Message,
     PermitRequest,
@@ -20,13 +22,19 @@ from discluster.messages import (
     encode,
 )
 
+
+async def nothing(_: CallRequest) -> CallReport:
+    """No cluster is called."""
+    return CallReport(entries=())
+
+
 STATUS = HostStatus(host="alpha", state="local", master="connected")
 
 
 @pytest.fixture
 async def path(tmp_path: Path) -> AsyncIterator[Path]:
     path = tmp_path / "run" / "control.sock"
-    async with operator_socket(path, lambda: STATUS):
+    async with operator_socket(path, lambda: STATUS, nothing):
         yield path
     assert not path.exists()
 
@@ -70,16 +78,34 @@ async def test_senseless_asker_is_cut_off_and_nobody_else(path: Path, said: byte
 
 async def test_second_control_is_refused(path: Path) -> None:
     with pytest.raises(UnavailableError, match="another CONTROL is running"):
-        async with operator_socket(path, lambda: STATUS):
+        async with operator_socket(path, lambda: STATUS, nothing):
             pass
     assert path.exists()
 
 
 async def test_asker_that_never_asks_holds_up_no_end(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
-    async with operator_socket(path, lambda: STATUS):
+    async with operator_socket(path, lambda: STATUS, nothing):
         _, writer = await asyncio.open_unix_connection(path)
         assert await ask(path, encode(StatusQuery()) + b"\n"), "both are served by now"
     async with asyncio.timeout(5):
         writer.close()
         await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+async def test_operator_calls_the_clusters_here(tmp_path: Path) -> None:
+    asked: list[CallRequest] = []
+    report = CallReport(entries=(CallEntry(cluster=3, host="alpha"),), unasked="because")
+
+    async def call(request: CallRequest) -> CallReport:
+        asked.append(request)
+        return report
+
+    path = tmp_path / "control.sock"
+    wanted = CallRequest(
+        number=0, name="stats", args=msgspec.Raw(b'"%s"' % (b"x" * 32_000)), timeout=1.0
+    )
+    async with operator_socket(path, lambda: STATUS, call):
+        line = await ask(path, encode(wanted) + b"\n")
+    assert decode(control_to_operator, line, peer="CONTROL") == report
+    assert asked == [wanted]

@@ -22,9 +22,11 @@ from discluster.master.access.authority import Authority
 from discluster.master.access.tls import ServerTls
 from discluster.master.access.tokens import TokenDesk
 from discluster.master.access.wiring import certificate_desk, enrolment
+from discluster.master.api.calls import CallRoutes
 from discluster.master.api.machines import MachineApi
 from discluster.master.api.operators import OperatorApi
 from discluster.master.api.sockets import listening
+from discluster.master.calls import FleetCalls
 from discluster.master.hosts.link import ControlLink
 from discluster.messages import Message, encode
 from discluster.operators import (
@@ -87,6 +89,7 @@ class Front:
         self.accounts = Accounts(directory / "operators.json")
         self.audit = AuditLog(directory, keep=1000, clock=self.clock)
         self.tokens = TokenDesk(directory / "tokens.json")
+        self.calls = FleetCalls(run.master, clock=self.clock)
         self.api = OperatorApi(
             daemon=run.master,
             authority=self.authority,
@@ -98,6 +101,7 @@ class Front:
             public_url="https://master.example:7443",
             login_life=7,
             clock=self.clock,
+            more=CallRoutes(self.calls).routes(),
         )
         self.url = ""
 
@@ -119,7 +123,9 @@ class Front:
             events=events,
             clock=self.clock,
         )
-        link = ControlLink(master, certificates, ping_interval=1, lease=30, clock=self.clock)
+        link = ControlLink(
+            master, certificates, self.calls, ping_interval=1, lease=30, clock=self.clock
+        )
         machines = MachineApi(authority=self.authority, enrolment=joining, link=link).application()
         self.api.attach(machines)
         runners = []

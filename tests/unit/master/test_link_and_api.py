@@ -41,6 +41,7 @@ from discluster.master.access.wiring import certificate_desk, enrolment
 from discluster.master.api.certificates import CertificateRoutes
 from discluster.master.api.machines import MachineApi
 from discluster.master.api.operators import OperatorApi
+from discluster.master.calls import FleetCalls
 from discluster.master.hosts.link import ControlLink
 from discluster.messages import (
     PROTOCOL,
@@ -139,7 +140,10 @@ class Fleet:
             events=self.run.events,
             clock=clock,
         )
-        link = ControlLink(master, self.certificates, ping_interval=0.05, lease=30, clock=clock)
+        self.calls = FleetCalls(master, clock=clock)
+        link = ControlLink(
+            master, self.certificates, self.calls, ping_interval=0.05, lease=30, clock=clock
+        )
         machines = MachineApi(authority=self.authority, enrolment=joining, link=link)
         operators = OperatorApi(
             daemon=self.run.master,

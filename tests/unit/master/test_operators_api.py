@@ -70,6 +70,7 @@ ROLES = {
     "POST /rolling": "operate",
     "POST /rolling/change": "operate",
     "POST /restart": "operate",
+    "POST /calls": "operate",
     "POST /tokens": "admin",
     "POST /operators": "admin",
     "POST /operators/revoke": "admin",
@@ -123,7 +124,7 @@ async def test_role_that_does_not_suffice_is_refused_at_every_route_and_on_recor
             assert (answered.status, answered.code) == (403, "role"), route.path
             newest = master.audited()[-1]
             assert (newest.who, newest.outcome) == (name, "refused")
-    assert refused == len(master.audited()) == 8 + 3
+    assert refused == len(master.audited()) == 9 + 3
 
 
 async def test_route_that_was_added_without_a_role_is_not_served(

@@ -50,6 +50,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False, allow_infinity=False),
     str: st.text(max_size=20),
     type(None): st.none(),
+    msgspec.Raw: st.sampled_from([b"null", b'{"a":[1,"\\n"]}', b"1.50"]).map(msgspec.Raw),
     # It checks itself.
     IdentifySlots: st.builds(IdentifySlots, slot=st.integers(0, 3), slots=st.integers(4, 99)),
     Certificate: st.builds(
@@ -178,3 +179,32 @@ def test_messages_are_values() -> None:
     with pytest.raises(AttributeError):
         view.shard = 2  # type: ignore[misc]
     assert hash(view) == hash(ShardView(shard=1, state="ready"))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (b'[1,\n{"type":"halt","reason":null}\n]', "more than one line"),
+        (b"[1,\r2]", "more than one line"),
+        (b'"' + b"x" * messages.LONGEST_VALUE + b'"', "131074 bytes, of at most 131072"),
+    ],
+    ids=["another message in it", "carriage return", "too long"],
+)
+def test_what_a_cluster_answers_cannot_be_another_message_on_its_way(
+    value: bytes, told: str
+) -> None:
+    wire = b'{"type":"call_answer","number":1,"cluster":3,"value":%s}' % value
+    decoders: list[Any] = [messages.cluster_to_control, messages.control_to_master]
+    for decoder in decoders:
+        with pytest.raises(ProtocolError, match=told):
+            decode(decoder, wire, peer="alpha")
+    with pytest.raises(ValueError, match=told):
+        messages.CallAnswer(number=1, cluster=3, value=msgspec.Raw(value))
+
+
+def test_arguments_of_a_call_are_bounded() -> None:
+    args = msgspec.Raw(b'"' + b"x" * messages.LONGEST_ARGUMENTS + b'"')
+    with pytest.raises(ValueError, match="of at most 32768"):
+        messages.CallRequest(number=1, name="a", args=args, timeout=1)
+    with pytest.raises(ValueError, match="of at most 32768"):
+        messages.Call(number=1, name="a", args=args, timeout=1, clusters=(1,))
