@@ -34,6 +34,11 @@ def clusters_socket(runtime: Path) -> Path:
     return runtime / "clusters" / "control.sock"
 
 
+def local_gateway(runtime: Path, cluster: int) -> Path:
+    """The socket of ``cluster`` for bots of the machine."""
+    return runtime / "gateways" / f"{cluster}.sock"
+
+
 def lease_file(runtime: Path) -> Path:
     """CONTROL writes it, the clusters read it."""
     return runtime / "clusters" / "lease.json"

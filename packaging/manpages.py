@@ -71,7 +71,14 @@ CONTROL_PLACES: Final = (
 CLUSTER_PLACES: Final = (
     (
         "/var/lib/discluster/clusters/N/",
-        "Its sessions. User discluster-cluster; it writes nowhere else.",
+        (
+            "Its sessions, and what the handler gateway knows of the guilds. User"
+            " discluster-cluster; it writes nowhere else."
+        ),
+    ),
+    (
+        "/run/discluster/gateways/N.sock",
+        "The local gateway, if unix_socket is set: for root and the group discluster-bot.",
     ),
     (
         "/etc/credstore/discluster.token",

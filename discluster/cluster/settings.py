@@ -9,6 +9,7 @@ import msgspec
 from discluster import places
 from discluster.cluster.handlers.nats.settings import NatsSettings
 from discluster.cluster.handlers.redis.settings import RedisSettings
+from discluster.cluster.local.settings import LocalGatewaySettings
 from discluster.documents import Rule
 from discluster.gateway.failing import Reaction
 from discluster.gateway.identity import Compression
@@ -25,9 +26,9 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Setting(
             "The packet handler that takes the events: the name of one that comes with Discluster"
-            " (count, nats, redis), or module:attribute, or the name that an installed package"
-            " gives it (an entry point of discluster.handlers); the last two are called without"
-            " arguments and give the handler",
+            " (count, gateway, nats, redis), or module:attribute, or the name that an installed"
+            " package gives it (an entry point of discluster.handlers); the last two are called"
+            " without arguments and give the handler",
             pattern=r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_][\w.-]*",
             pattern_says="of the form module:attribute, or the name of an entry point",
         ),
@@ -111,6 +112,10 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
             maximum=15,
         ),
     ] = 5.0
+    local_gateway: Annotated[
+        LocalGatewaySettings,
+        Setting("Of the handler gateway, which bots of this machine connect to"),
+    ] = LocalGatewaySettings()
     nats: Annotated[
         NatsSettings,
         Setting("The handler nats. Its password is the systemd credential discluster.nats"),

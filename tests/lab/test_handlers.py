@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A handler out of an operator's virtual environment, in the packaged unit (docs/handlers.md).
+"""Handlers in the packaged unit: out of an operator's virtual environment (docs/handlers.md), and
+the local gateway on its UNIX socket.
 
 Debian's Python makes the environment without pip; what an installer would put there is written.
 """
@@ -44,6 +45,14 @@ mkdir our_bot-1.0.dist-info
 printf 'Metadata-Version: 2.1\\nName: our-bot\\nVersion: 1.0\\n' > our_bot-1.0.dist-info/METADATA
 printf '[discluster.handlers]\\nour-bot = our_bot:Bot\\n' > our_bot-1.0.dist-info/entry_points.txt
 """
+GATEWAYS = "/run/discluster/gateways"
+ASK = """
+import socket, sys
+bot = socket.socket(socket.AF_UNIX)
+bot.connect(sys.argv[1])
+bot.sendall(b"GET /gateway HTTP/1.1\\r\\n\\r\\n")
+print(bot.recv(4096).decode())
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -85,3 +94,27 @@ def test_packaged_cluster_runs_a_handler_of_a_virtual_environment_and_says_if_it
         timeout=30,
         what="the cluster says why it cannot run",
     )
+
+
+def test_local_gateways_socket_is_for_members_of_its_group_and_made_by_clusters_alone(
+    fleet: LabFleet,
+) -> None:
+    machine = fleet.lab[MASTER]
+    unit = unit_in(machine)
+    machine.write(CONFIG, "handler: gateway\nlocal_gateway:\n  unix_socket: true\n")
+    machine.run("systemctl", "reset-failed", unit, check=False)
+    machine.run("systemctl", "restart", unit)
+    wait_until(
+        lambda: f"bot on 0 of {SHARDS} shards" in machine.unit(unit, "StatusText"),
+        timeout=30,
+        what="the local gateway is in the cluster's status",
+    )
+    [name] = machine.run("ls", GATEWAYS).stdout.split()
+    machine.run("useradd", "--groups", "discluster-bot", "bot-owner")
+    machine.run("useradd", "bystander")
+    ask = ("python3", "-c", ASK, f"{GATEWAYS}/{name}")
+    assert '{"url":"ws://' in machine.run(*ask, user="bot-owner").stdout
+    assert "Permission denied" in machine.run(*ask, user="bystander", check=False).stderr
+    for user in ("bot-owner", "bystander"):
+        made = machine.run("touch", f"{GATEWAYS}/7.sock", user=user, check=False)
+        assert made.returncode != 0

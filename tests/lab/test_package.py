@@ -91,6 +91,7 @@ def test_installing_makes_the_users_and_their_directories(installed: Machine) ->
         "/run/discluster/master": "2750 discluster-master discluster-admin",
         "/run/discluster/control": "2750 discluster-control discluster-admin",
         "/run/discluster/clusters": "2750 discluster-control discluster-cluster",
+        "/run/discluster/gateways": "2750 discluster-cluster discluster-bot",
         "/var/lib/discluster": "755 root root",
         "/var/lib/discluster/master": "700 discluster-master discluster-master",
         "/var/lib/discluster/control": "700 discluster-control discluster-control",

@@ -35,6 +35,7 @@ Make = Callable[[Surroundings], AnyPacketHandler]
 
 BUILT_IN: Final[Mapping[str, str]] = {
     "count": "discluster.cluster.handlers.count",
+    "gateway": "discluster.cluster.handlers.gateway",
     "nats": "discluster.cluster.handlers.nats.handler",
     "redis": "discluster.cluster.handlers.redis.handler",
 }
