@@ -198,7 +198,8 @@ async def test_presence_is_updated_at_most_five_times_in_twenty_seconds() -> Non
         await out.rig.stay_healthy(45)
         times = [t for frame, t in zip(socket.sent, socket.times, strict=True) if frame["op"] == 3]
         assert len(times) == 12
-        assert all(late - early >= 20.0 for early, late in zip(times, times[5:], strict=False))
+        # Discord counts them as they arrive: the first may have been longer on its way.
+        assert all(late - early >= 20.5 for early, late in zip(times, times[5:], strict=False))
 
 
 async def test_all_members_of_a_guild_are_asked_for_once_in_thirty_seconds() -> None:
