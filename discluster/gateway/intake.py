@@ -214,9 +214,7 @@ class Intake:
         True: before it acknowledges some it gets no others.
         """
         if answer is LATER:
-            for event in events:
-                if event.session_id == self._session_id:
-                    self._postpone(event.seq)
+            self._postpone_all(events)
         if self.seq is None or last > self.seq:
             self.seq = last
             if self.session is not None:
@@ -276,6 +274,23 @@ class Intake:
         elif self.session is not None:
             self._advance(seq)
         return self._full()
+
+    def _postpone_all(self, events: list[Event]) -> None:
+        """The same for several: called for each it would be felt in the hot path."""
+        last, session = -1 if self.seq is None else self.seq, self._session_id
+        seqs = list[int]()
+        for event in events:
+            if event.seq > last and event.session_id == session:
+                last = event.seq
+                seqs.append(last)
+        if not seqs:
+            return
+        self.seq = last
+        done = self._later.extend(seqs)
+        if done is not None and self.session is not None:
+            self._advance(done)
+        if self._later.seqs:
+            self._advance = self._hold
 
     def _hold(self, seq: int) -> None:
         """Stands in for the session's ``advance``: first comes what was handed over before."""

@@ -2,6 +2,7 @@
 """Events of one session that the handler has, and has not acknowledged yet."""
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 
 
@@ -26,6 +27,12 @@ class Unacknowledged:
             return False
         self.seqs.append(seq)
         return True
+
+    def extend(self, seqs: list[int]) -> int | None:
+        """The same for several, oldest first. The last one that it did so for, if there is one."""
+        done = bisect_right(seqs, self._up_to)
+        self.seqs.extend(seqs[done:])
+        return seqs[done - 1] if done else None
 
     def acknowledge(self, seq: int) -> bool:
         """Everything up to ``seq`` is taken. Whether any of it was waited for."""

@@ -23,7 +23,10 @@ from tests.clients import installation
 _RUNS: Final = 5
 _FEW: Final = 3
 _QUICK_SCALE: Final = 0.02
-_QUICK_ROWS: Final = ("ours-count:zstd", "ours-parse:none", "floor:zlib", "calibration:*")
+_QUICK_ROWS: Final = (
+    *("ours-count:zstd", "ours-parse:none", "local:none", "local-four:zstd", "local-z*"),
+    *("floor:zlib", "calibration:*"),
+)
 _QUICK_HEARTBEAT: Final = 0.3
 # Row, TLS, numbers of shards. The lines of one size tell what TLS and decompression take.
 _IDLE: Final = (

@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -79,7 +79,7 @@ def _permit(shard: int) -> Permit:
 
 
 class ClusterSetting(msgspec.Struct, frozen=True, kw_only=True):
-    """What the measured cluster runs."""
+    """What the measured cluster runs. ``settings``: what else its cluster.yaml says."""
 
     number: int = 0
     gateway: str
@@ -88,6 +88,7 @@ class ClusterSetting(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[int, ...]
     compression: Compression = "zstd"
     handler: str = DEFAULT_HANDLER
+    settings: Mapping[str, object] = {}
 
 
 class Cluster:
@@ -156,6 +157,7 @@ def _write_files(setting: ClusterSetting, directory: Path) -> Path:
         "compression": _COMPRESSION[setting.compression],
         "state_directory": str(directory),
         "runtime_directory": str(directory),
+        **setting.settings,
     }
     config = directory / "cluster.yaml"
     config.write_text(yaml.safe_dump(settings))

@@ -14,6 +14,7 @@ from tests.bench.orders import Compression
 RATE_TARGET: Final = 200_000
 REFERENCE: Final = 46_000
 """The calibration row on the machine that the target for the rate was set on."""
+LOCAL_TARGET: Final = 100_000
 FLOOR_TARGET: Final = 2.5
 IDLE_TARGET: Final = 40.0
 PEER_TARGETS: Final = {"discordjs-ws": 4.0, "hikari": 15.0, "discord.py": 15.0}
@@ -95,8 +96,8 @@ def per_idle_shard(
 
 def targets(rates: Throughput, idle: Sequence[IdleSample]) -> list[Target]:
     """What was promised, and what came out."""
-    lines = [*_rate_targets(rates), *_peer_targets(rates), *_floor_targets(rates)]
-    return [*lines, *_idle_targets(idle)]
+    lines = [*_rate_targets(rates), *_local_targets(rates), *_peer_targets(rates)]
+    return [*lines, *_floor_targets(rates), *_idle_targets(idle)]
 
 
 def _rate_targets(rates: Throughput) -> list[Target]:
@@ -119,6 +120,24 @@ def _rate_targets(rates: Throughput) -> list[Target]:
             measured=f"{scaled:,.0f}",
             met=scaled >= RATE_TARGET,
         ),
+    ]
+
+
+def _local_targets(rates: Throughput) -> list[Target]:
+    schemes: tuple[Compression, ...] = ("zstd", "none")
+    found = {
+        scheme: rates.rate(f"local:{scheme}").median
+        for scheme in schemes
+        if f"local:{scheme}" in rates
+    }
+    return [
+        Target(
+            what=f"events per CPU-second, {scheme}, passed on to one bot without compression",
+            wanted=f"≥ {LOCAL_TARGET:,}",
+            measured=f"{rate:,.0f}",
+            met=rate >= LOCAL_TARGET,
+        )
+        for scheme, rate in found.items()
     ]
 
 

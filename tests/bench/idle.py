@@ -65,6 +65,7 @@ async def measure_idle(
                 simulator,
                 directory,
                 core=cores.client,
+                beside=cores.simulator,
                 shards=shards,
                 ca=Path(certificate["tls_certificate"]) if tls else None,
             )

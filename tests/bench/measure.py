@@ -9,9 +9,9 @@ import msgspec
 from tests.bench.cluster import Cluster
 from tests.bench.load import Load, load
 from tests.bench.orders import COUNTED
-from tests.bench.processes import BenchError, Cores, Program
+from tests.bench.processes import BenchError, Cores
 from tests.bench.rows import SHARDS, Row
-from tests.bench.subject import scratch, subject
+from tests.bench.subject import Subject, scratch, subject
 from tests.waiting import wait_for
 
 _PATIENCE: Final = 60.0
@@ -19,7 +19,8 @@ _GUILDS: Final = 64
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one row. Seconds; ``rss``: kB of the client after the burst; ``simulator_cpu``:
+    """One run of one row. ``events``: that were sent to the client, however many it passed each of
+    them on to. Seconds; ``rss``: kB of the client after the burst; ``simulator_cpu``:
     seconds that the generator worked in the meantime; ``wire``: bytes that it sent.
     """
 
@@ -45,25 +46,28 @@ async def measure(row: Row, *, cores: Cores, scale: float = 1.0) -> Sample:
     """
     events = max(1, round(row.events * scale))
     warm_up = max(1, events // 4)
-    marks = (warm_up * SHARDS, (warm_up + events) * SHARDS)
+    each = SHARDS * (1 if row.fed is None else len(row.fed.clients))
+    marks = (warm_up * each, (warm_up + events) * each)
     async with (
         scratch() as directory,
         load(directory, core=cores.simulator, guilds=_GUILDS) as simulator,
-        subject(row, simulator, directory, core=cores.client, marks=marks) as started,
+        subject(
+            row, simulator, directory, core=cores.client, beside=cores.simulator, marks=marks
+        ) as started,
     ):
-        client = started.processes[0]
         # Caches fill, and Node compiles what is run often.
-        await _burst(row, simulator, client, warm_up, expected=marks[0])
-        sample = await _burst(row, simulator, client, events, expected=marks[1])
+        await _burst(row, simulator, started, warm_up, expected=marks[0])
+        sample = await _burst(row, simulator, started, events, expected=marks[1])
         for ours in started.clusters:
             await _check_sequences(simulator, ours)
     return sample
 
 
 async def _burst(
-    row: Row, simulator: Load, client: Program, events: int, *, expected: int
+    row: Row, simulator: Load, started: Subject, events: int, *, expected: int
 ) -> Sample:
-    """Sends ``events`` to each shard; returns when the client has told that it has counted them."""
+    """Sends ``events`` to each shard; returns when it was told that they have been counted."""
+    (client,) = started.processes
     made = await simulator.client.prepare_burst(events=events)
     if made != events * SHARDS:
         raise BenchError(f"the simulator prepared {made} events instead of {events * SHARDS}")
@@ -71,11 +75,11 @@ async def _burst(
     own, generator = client.cpu_seconds, simulator.process.cpu_seconds
     began = time.perf_counter()
     await simulator.client.release_burst()
-    counted = int(await client.line(COUNTED, _PATIENCE))
+    counted = int(await started.counts.line(COUNTED, _PATIENCE))
     wall = time.perf_counter() - began
     own, generator = client.cpu_seconds - own, simulator.process.cpu_seconds - generator
     if counted != expected:
-        raise client.failure(f"counted {counted} events instead of {expected}")
+        raise started.counts.failure(f"counted {counted} events instead of {expected}")
     return Sample(
         row=row.key,
         events=made,

@@ -11,6 +11,7 @@ import msgspec
 
 from tests.bench.orders import Compression
 from tests.bench.processes import REPOSITORY, BenchError
+from tests.brokers.servers import Kind as Broker
 from tests.clients import installation
 
 Kind = Literal["ours", "calibration", "floor", "peer"]
@@ -22,9 +23,16 @@ _ALL: Final[tuple[Compression, ...]] = ("zstd", "zlib", "none")
 _CLIENTS: Final = REPOSITORY / "tests" / "bench" / "clients"
 
 
+class Fed(msgspec.Struct, frozen=True, kw_only=True):
+    """The bots at a cluster's local gateway. ``compression``: of what goes to them."""
+
+    clients: tuple[str, ...] = ("bot",)
+    compression: Compression = "none"
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """``events``: of each shard in one run. ``handler``: of our cluster. ``command``: of any other
-    program. ``does``: with an event, in a few words.
+    """``events``: of each shard in one run. ``does``: with an event, in a few words. ``handler``:
+    of our cluster; ``fed`` or ``broker``: who gets them there. ``command``: of any other program.
     """
 
     name: str
@@ -34,7 +42,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     compression: Compression
     events: int
     handler: str = ""
+    fed: Fed | None = None
+    broker: Broker | None = None
     command: tuple[str, ...] = ()
+
+    @property
+    def onward(self) -> bool:
+        """Whether it passes events on to another program."""
+        return self.fed is not None or self.broker is not None
 
     @property
     def key(self) -> str:
@@ -44,7 +59,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def all_rows() -> list[Row]:
     """Every row that there is."""
-    return [row for family in (_own(), _bounds(), _python(), _node()) for row in family]
+    return [
+        row
+        for family in (_own(), _local(), _brokers(), _bounds(), _python(), _node())
+        for row in family
+    ]
 
 
 def chosen(patterns: Sequence[str]) -> list[Row]:
@@ -87,6 +106,47 @@ def _own() -> list[Row]:
         )
         for name, (title, does, attribute) in variants.items()
         for compression in _ALL
+    ]
+
+
+def _local() -> list[Row]:
+    four = tuple(f"bot{number}" for number in range(1, 5))
+    variants: Mapping[str, tuple[str, Fed, tuple[Compression, ...]]] = {
+        "local": ("forwards it to one bot", Fed(), _ALL),
+        "local-four": ("forwards it to four bots", Fed(clients=four), ("zstd", "none")),
+        "local-zlib": ("forwards it in zlib-stream", Fed(compression="zlib"), ("zstd",)),
+        "local-zstd": ("forwards it in zstd-stream", Fed(compression="zstd"), ("zstd",)),
+    }
+    return [
+        Row(
+            name=name,
+            title="Discluster, local gateway",
+            does=does,
+            kind="ours",
+            compression=compression,
+            events=FAST,
+            handler="gateway",
+            fed=fed,
+        )
+        for name, (does, fed, compressions) in variants.items()
+        for compression in compressions
+    ]
+
+
+def _brokers() -> list[Row]:
+    brokers: Mapping[Broker, str] = {"nats": "NATS JetStream", "redis": "Redis Streams"}
+    return [
+        Row(
+            name=broker,
+            title="Discluster, publisher",
+            does=f"publishes it to {title}",
+            kind="ours",
+            compression="zstd",
+            events=SLOW,
+            handler=broker,
+            broker=broker,
+        )
+        for broker, title in brokers.items()
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from tests.bench.cluster import DEFAULT_HANDLER, Cluster, ClusterSetting, cluster, split
 from tests.bench.load import TOKEN, Load
+from tests.bench.onward import passing_on
 from tests.bench.orders import NEVER, READY, Compression, Orders
 from tests.bench.processes import Program, program
 from tests.bench.rows import SHARDS, Row, modules
@@ -24,10 +25,13 @@ async def scratch() -> AsyncIterator[Path]:
 
 
 class Subject(NamedTuple):
-    """``clusters``: empty where it is not ours."""
+    """``clusters``: empty where it is not ours. ``counts``: who says ``counted``; not one of the
+    ``processes`` that are measured where events are passed on.
+    """
 
     processes: tuple[Program, ...]
     clusters: tuple[Cluster, ...]
+    counts: Program
 
 
 @asynccontextmanager
@@ -37,11 +41,14 @@ async def subject(
     directory: Path,
     *,
     core: int,
+    beside: int,
     shards: int = SHARDS,
     marks: tuple[int, ...] = (NEVER,),
     ca: Path | None = None,
 ) -> AsyncIterator[Subject]:
-    """The client of ``row`` with all its shards ready; with ``ca`` it trusts that certificate."""
+    """The client of ``row`` with all its shards ready, on ``core``; what it passes events on to
+    is on the core ``beside``. With ``ca`` it trusts that certificate.
+    """
     orders = Orders(
         api=simulator.api,
         gateway=simulator.gateway,
@@ -54,17 +61,21 @@ async def subject(
     extra = orders.environment()
     if ca is not None:
         extra |= {"SSL_CERT_FILE": str(ca), "NODE_EXTRA_CA_CERTS": str(ca)}
-    if row.handler:
+    if row.onward:
+        async with passing_on(row, orders, directory, core=core, beside=beside) as (one, counts):
+            yield Subject((one.process,), (one,), counts)
+    elif row.handler:
         settings = cluster_settings(
             simulator.gateway, shards, compression=row.compression, handler=row.handler
         )
         async with clusters(settings, directory, core=core, extra=extra) as started:
-            yield Subject(tuple(one.process for one in started), started)
+            processes = tuple(one.process for one in started)
+            yield Subject(processes, started, processes[0])
     else:
         other = program(row.command, name=row.name, directory=directory, core=core, extra=extra)
         async with other as process:
             await process.line(READY, _PATIENCE)
-            yield Subject((process,), ())
+            yield Subject((process,), (), process)
 
 
 def cluster_settings(

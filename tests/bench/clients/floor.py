@@ -36,8 +36,18 @@ def decompressor(compression: Compression) -> Callable[[bytes], bytes] | None:
 class FloorShard(asyncio.BufferedProtocol):
     """One connection."""
 
-    def __init__(self, orders: Orders, shard: int, teller: Teller, arrived: asyncio.Event) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        shard: int,
+        teller: Teller,
+        arrived: asyncio.Event,
+        *,
+        path: str = "/",
+    ) -> None:
+        """``arrived``: set when the shard is ready."""
         self._orders = orders
+        self._path = path
         self._shard = shard
         self._teller = teller
         self._arrived = arrived
@@ -53,7 +63,7 @@ class FloorShard(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         compress = {"none": "", "zlib": "&compress=zlib-stream", "zstd": "&compress=zstd-stream"}
         self._transport.write(
-            f"GET /?v=10&encoding=json{compress[self._orders.compression]} HTTP/1.1\r\n"
+            f"GET {self._path}?v=10&encoding=json{compress[self._orders.compression]} HTTP/1.1\r\n"
             "Host: floor\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
@@ -99,9 +109,12 @@ class FloorShard(asyncio.BufferedProtocol):
             self._take(payloads)
         return position
 
-    def _take(self, payloads: list[memoryview]) -> None:
+    def _text(self, payloads: list[memoryview]) -> bytes:
         joined = b"".join(payloads)
-        text = joined if self._decompress is None else self._decompress(joined)
+        return joined if self._decompress is None else self._decompress(joined)
+
+    def _take(self, payloads: list[memoryview]) -> None:
+        text = self._text(payloads)
         if self._counting:
             self._teller.count_many(len(payloads))
         else:
@@ -125,10 +138,13 @@ class FloorShard(asyncio.BufferedProtocol):
             "properties": {"os": "linux", "browser": "floor", "device": "floor"},
             "shard": [self._shard, self._orders.shards],
         }
-        payload = json.dumps({"op": 2, "d": data}).encode()
-        assert 126 <= len(payload) < 1 << 16
-        head = b"\x81\xfe" + len(payload).to_bytes(2, "big") + _MASK
-        self._transport.write(head + payload)
+        self._say({"op": 2, "d": data})
+
+    def _say(self, payload: object) -> None:
+        data = json.dumps(payload).encode()
+        size = len(data)
+        length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+        self._transport.write(b"\x81" + length + _MASK + data)
 
 
 async def run(orders: Orders) -> None:

@@ -26,6 +26,16 @@ def test_document_says_who_missed_a_target() -> None:
     assert "](p.svg)" in text
 
 
+def test_document_says_whether_the_local_gateway_is_fast_enough() -> None:
+    text = document(
+        results(sample("local:zstd", 99_000), sample("local:none", 120_000)), ROWS, picture="p.svg"
+    )
+    what = "passed on to one bot without compression"
+    assert f"| events per CPU-second, zstd, {what} | ≥ 100,000 | 99,000 | **no** |" in text
+    assert f"| events per CPU-second, none, {what} | ≥ 100,000 | 120,000 | yes |" in text
+    assert "| Discluster, local gateway | forwards it to one bot | none | 120,000 |" in text
+
+
 def test_document_has_a_line_for_each_measured_row_only() -> None:
     text = document(results(sample("eris:none", 70_000)), ROWS, picture="p.svg")
     assert text.count("| eris |") == 2

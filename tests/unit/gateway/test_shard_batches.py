@@ -125,6 +125,26 @@ async def test_batch_that_is_acknowledged_later_may_be_so_in_parts() -> None:
         assert rig.sessions.seq == 49
 
 
+async def test_batch_may_be_acknowledged_in_part_before_it_is_handed_over() -> None:
+    batches = Batches()
+
+    async def acknowledges_in_part() -> Later:
+        rig.shard.taken(batches.events[2])
+        return LATER
+
+    async with resumed_rig(batches) as rig:
+        await rig.become_resumed(42)
+        batches.answers = [acknowledges_in_part()]
+        await gets(rig, 43, 44, 44, 45, 46)
+        assert batches.events[2].seq == 44
+        assert rig.sessions.seq == 44
+        assert rig.sessions.advances == [42, 44], "once for all that was acknowledged"
+        rig.shard.taken(batches.events[-2])
+        assert rig.sessions.seq == 45
+        rig.shard.taken(batches.events[-1])
+        assert rig.sessions.seq == 46
+
+
 @pytest.mark.parametrize("soon", [False, True])
 async def test_batch_that_fails_is_skipped_whole(
     soon: bool, caplog: pytest.LogCaptureFixture
