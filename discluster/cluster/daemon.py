@@ -312,9 +312,16 @@ class ClusterDaemon:
         denial = self._control.denials.get(view.shard)
         if denial is not None and view.state == "waiting":
             return msgspec.structs.replace(view, problem=denial)
-        if view.problem is None and isinstance(self._handler, TellingHandler):
-            return msgspec.structs.replace(view, problem=self._handler.problem(view.shard))
-        return view
+        told = self._told(view.shard)
+        if told is None or (view.problem is not None and view.state != "ready"):
+            return view
+        # Of a shard that is ready, the handler knows the reason for what the shard sees.
+        problem = told if view.problem is None else f"{told}; {view.problem}"
+        return msgspec.structs.replace(view, problem=problem)
+
+    def _told(self, shard: int) -> str | None:
+        handler = self._handler
+        return handler.problem(shard) if isinstance(handler, TellingHandler) else None
 
     def _status(self) -> str:
         views = [hosted.shard.view() for hosted in self._hosted.values()]

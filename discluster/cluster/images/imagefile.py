@@ -3,6 +3,7 @@
 
 import mmap
 import os
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,8 @@ class ImageFile:
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, SIZE)
         self._words = memoryview(self._map).cast("Q")
+        # Who forgets an image without closing it leaves no descriptor behind.
+        self._closed = weakref.finalize(self, os.close, descriptor)
 
     @classmethod
     def create(cls, path: Path, header: bytes) -> "ImageFile":
@@ -73,7 +76,7 @@ class ImageFile:
     def close(self) -> None:
         self._words.release()
         self._map.close()
-        os.close(self._descriptor)
+        self._closed()
 
     def discard(self) -> None:
         """Closes and removes it."""

@@ -17,7 +17,7 @@ from discluster.cluster.handlers import Commands
 from discluster.cluster.lease import ClusterLease
 from discluster.cluster.stored import Stored
 from discluster.errors import CommandError, HandlerError, NotSentError
-from discluster.gateway import Event, Later
+from discluster.gateway import LATER, Event, Later
 from discluster.gateway.commands import UpdateVoiceState
 from discluster.gateway.failing import HandlerFailures
 from discluster.lease import StoredLease, boottime, read_lease, write_lease
@@ -82,6 +82,7 @@ class Rig:
         *,
         stall_limit: float = 60.0,
         flush_limit: float = 5.0,
+        unacknowledged: int = 100,
         handler: Handler | None = None,
         failures: HandlerFailures | None = None,
     ) -> None:
@@ -113,7 +114,7 @@ class Rig:
             rng=random.Random(1),
             notifier=self.notifier,
             stall_limit=stall_limit,
-            unacknowledged=100,
+            unacknowledged=unacknowledged,
             flush_limit=flush_limit,
         )
 
@@ -452,10 +453,29 @@ class Stuck(Handler):
 
 
 class Troubled(Handler):
-    """Says of shard 5 what is wrong with it."""
+    """Says of shard 5 what is wrong with it. ``later``: and acknowledges nothing."""
+
+    later = False
+
+    def handle(self, event: Event) -> Awaitable[None] | Later | None:
+        return LATER if self.later else super().handle(event)
 
     def problem(self, shard: int) -> str | None:
         return "the handler has lost 7 events" if shard == 5 else None
+
+
+async def test_what_a_handler_tells_comes_before_what_its_shard_sees_of_it(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path, handler=Troubled(), unacknowledged=1)
+    rig.handler.later = True  # type: ignore[attr-defined]
+    async with rig.control as control, rig.running():
+        await wait_for(lambda: control.connected, 5)
+        control.say(assignment(1, 5))
+        socket = await rig.identifies()
+        socket.event(2)
+        told = "the handler has lost 7 events; the handler has not acknowledged what it has"
+        await wait_for(lambda: (control.reports[-1].shards[0].problem or "").startswith(told), 5)
 
 
 async def test_what_a_handler_tells_of_a_shard_is_the_shards_problem(tmp_path: Path) -> None:
