@@ -19,6 +19,7 @@ from tests.bench.report import document, picture
 from tests.bench.results import Results, read, save
 from tests.bench.rows import Row, all_rows, chosen, needs_installation
 from tests.clients import installation
+from tests.installing import InstallError
 
 _RUNS: Final = 5
 _FEW: Final = 3
@@ -130,7 +131,7 @@ async def _measured(options: argparse.Namespace) -> Results:
 def _install() -> None:
     try:
         installation.install()
-    except installation.InstallError as error:
+    except InstallError as error:
         raise BenchError(
             f"{error}\n(measure a part: --rows 'ours*' 'floor*' 'calibration*')"
         ) from None

@@ -6,27 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import installation
-from tests.lab.prerequisites import required
+from tests.skipping import skip_what_is_not_installed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those of this directory that use the fixture ``installed``.
-
-    Raises:
-        pytest.UsageError: there are some, and ``DISCLUSTER_LAB=required``.
-    """
-    directory = Path(__file__).parent
-    ours = [
-        item
-        for item in items
-        if item.path.is_relative_to(directory) and "installed" in getattr(item, "fixturenames", ())
-    ]
-    reason = installation.reason_to_skip() if ours else None
-    if reason is not None and required():
-        raise pytest.UsageError(f"DISCLUSTER_LAB=required, but {reason}")
-    for item in ours:
-        if reason is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    """Skip, with the reason, or refuse where nothing may be skipped."""
+    skip_what_is_not_installed(
+        items, Path(__file__).parent, reason_to_skip=installation.reason_to_skip
+    )
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.installing import InstallError, make_environment
 from tests.lab.commands import LabError
 from tests.lab.prerequisites import apt_install
 
@@ -25,11 +25,6 @@ PROGRAMS: Final = {"nats-server": "nats-server", "redis-server": "redis-server"}
 
 _STAMP: Final = HOME / "installed"
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
-_SECONDS: Final = 300
-
-
-class InstallError(Exception):
-    """Something cannot be installed; the message says what, and what the tool said."""
 
 
 def fingerprint() -> str:
@@ -65,7 +60,7 @@ def install() -> bool:
             return False
         _STAMP.unlink(missing_ok=True)
         _install_servers()
-        _install_clients()
+        make_environment(PYTHON, PINS, directory=HOME)
         _STAMP.write_text(fingerprint())
     return True
 
@@ -97,23 +92,3 @@ def _nothing_started() -> Iterator[None]:
         yield
     finally:
         _POLICY.unlink()
-
-
-def _install_clients() -> None:
-    environment = PYTHON.parent.parent
-    shutil.rmtree(environment, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", str(environment)])
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(PINS)])
-
-
-def _run(words: list[str]) -> None:
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=_SECONDS, cwd=HOME, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InstallError(f"{' '.join(words)}: not done after {_SECONDS} s") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout)[-2000:].strip()
-        raise InstallError(f"{' '.join(words)}: exit status {done.returncode}\n{said}")

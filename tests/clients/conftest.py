@@ -15,8 +15,9 @@ from discluster.simulator.intents import DEFINED_INTENTS, PRIVILEGED_INTENTS, In
 from discluster.simulator.settings import SimulatorSettings
 from discluster.simulator.simulator import Simulator
 from tests.certificates import loopback_certificate
+from tests.clients import installation
 from tests.clients.foreign import Compression, ForeignClient, Library, Report, Wanted
-from tests.clients.skipping import skip_what_is_not_installed
+from tests.skipping import skip_what_is_not_installed
 from tests.waiting import wait_for
 
 # hikari reads the application's id out of the token's first part.
@@ -29,7 +30,9 @@ PATIENCE = 30.0
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, or refuse where nothing may be skipped."""
-    skip_what_is_not_installed(items, Path(__file__).parent)
+    skip_what_is_not_installed(
+        items, Path(__file__).parent, reason_to_skip=installation.reason_to_skip
+    )
 
 
 @dataclass

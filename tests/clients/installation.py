@@ -11,11 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.installing import InstallError, make_environment, run
 from tests.lab.commands import LabError
 from tests.lab.prerequisites import apt_install
 
@@ -36,11 +37,6 @@ _TOO_NEW: Final = (3, 14)
 """For hikari 2.0, by its metadata."""
 _STAMP: Final = HOME / "installed"
 _NPM_PINS: Final = ("package.json", "package-lock.json")
-_SECONDS: Final = 600
-
-
-class InstallError(Exception):
-    """Something cannot be installed; the message says what, and what the tool said."""
 
 
 def fingerprint() -> str:
@@ -121,29 +117,14 @@ def _install_node() -> None:
 
 
 def _install_python(python: Path) -> None:
-    environment = python.parent.parent
-    shutil.rmtree(environment, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", environment])
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    pins = PINS / _REQUIREMENTS[python]
-    _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", pins])
+    make_environment(python, PINS / _REQUIREMENTS[python], directory=HOME)
 
 
 def _install_npm() -> None:
     for name in _NPM_PINS:
         shutil.copyfile(PINS / name, HOME / name)
     # Nothing of what is installed needs a build step, so none of it may run one.
-    _run(["npm", "ci", "--prefix", HOME, "--ignore-scripts", "--no-audit", "--no-fund"])
-
-
-def _run(argv: Sequence[str | Path]) -> None:
-    words = [str(word) for word in argv]
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=_SECONDS, cwd=HOME, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InstallError(f"{' '.join(words)}: not done after {_SECONDS} s") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout)[-2000:].strip()
-        raise InstallError(f"{' '.join(words)}: exit status {done.returncode}\n{said}")
+    run(
+        ["npm", "ci", "--prefix", HOME, "--ignore-scripts", "--no-audit", "--no-fund"],
+        directory=HOME,
+    )

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.skipping import skip_what_is_not_installed
+from tests.clients import installation
+from tests.skipping import skip_what_is_not_installed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, or refuse where nothing may be skipped."""
-    skip_what_is_not_installed(items, Path(__file__).parent)
+    skip_what_is_not_installed(
+        items, Path(__file__).parent, reason_to_skip=installation.reason_to_skip
+    )
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from discluster.cluster.handlers.nats.settings import NatsSettings
 from discluster.cluster.handlers.publishing.handler import PublishingHandler
 from discluster.cluster.handlers.publishing.naming import Naming
 from discluster.cluster.handlers.publishing.pipe import Address
-from discluster.cluster.handlers.publishing.publisher import Bounds
-from discluster.cluster.handlers.publishing.settings import MEBIBYTE, tls_context
+from discluster.cluster.handlers.publishing.settings import tls_context
 from discluster.secret import read_credential
 
 log = logging.getLogger(__name__)
@@ -46,15 +45,10 @@ def make(surroundings: Surroundings) -> PublishingHandler:
     )
     return PublishingHandler(
         title="NATS",
-        wants=frozenset(settings.events) or None,
+        settings=settings,
         broker=NatsBroker(login),
         encoder=JetStreamEncoder(subject=settings.subject, inbox=inbox, naming=naming),
         naming=naming,
-        bounds=Bounds(
-            in_flight=settings.in_flight,
-            buffer=settings.buffer * MEBIBYTE,
-            patience=settings.acknowledge_limit,
-        ),
         clock=surroundings.clock,
         rng=rng,
     )

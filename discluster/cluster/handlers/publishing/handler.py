@@ -14,6 +14,7 @@ from discluster.cluster.handlers import LATER, Commands
 from discluster.cluster.handlers.publishing.broker import Broker
 from discluster.cluster.handlers.publishing.naming import Naming, published
 from discluster.cluster.handlers.publishing.publisher import Bounds, Publisher
+from discluster.cluster.handlers.publishing.settings import MEBIBYTE
 from discluster.gateway.events import Event, Later
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,26 @@ class Encoder(Protocol):
         ...
 
 
+class Common(Protocol):
+    """The settings that all brokers have."""
+
+    @property
+    def events(self) -> tuple[str, ...]: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def buffer(self) -> int:
+        """MiB."""
+        ...
+
+    @property
+    def acknowledge_limit(self) -> float:
+        """Seconds."""
+        ...
+
+
 class PublishingHandler:
     """For any broker."""
 
@@ -36,21 +57,24 @@ class PublishingHandler:
         self,
         *,
         title: str,
-        wants: frozenset[str] | None,
+        settings: Common,
         broker: Broker,
         encoder: Encoder,
         naming: Naming,
-        bounds: Bounds,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         """``title``: the broker's name in sentences. ``naming``: that of ``encoder``."""
-        self.wants = wants
+        self.wants = frozenset(settings.events) or None
         self._title = title
         self._broker = broker
         self._encoder = encoder
         self._naming = naming
-        self._bounds = bounds
+        self._bounds = Bounds(
+            in_flight=settings.in_flight,
+            buffer=settings.buffer * MEBIBYTE,
+            patience=settings.acknowledge_limit,
+        )
         self._clock = clock
         self._rng = rng
         self._publisher: Publisher | None = None

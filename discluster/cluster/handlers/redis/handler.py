@@ -8,8 +8,7 @@ from discluster.cluster.handlers.builtin import Surroundings
 from discluster.cluster.handlers.publishing.handler import PublishingHandler
 from discluster.cluster.handlers.publishing.naming import Naming
 from discluster.cluster.handlers.publishing.pipe import Address
-from discluster.cluster.handlers.publishing.publisher import Bounds
-from discluster.cluster.handlers.publishing.settings import MEBIBYTE, tls_context
+from discluster.cluster.handlers.publishing.settings import tls_context
 from discluster.cluster.handlers.redis.connection import Login, RedisConnection, connect
 from discluster.cluster.handlers.redis.settings import RedisSettings
 from discluster.cluster.handlers.redis.streams import StreamEncoder
@@ -37,15 +36,10 @@ def make(surroundings: Surroundings) -> PublishingHandler:
     )
     return PublishingHandler(
         title="Redis",
-        wants=frozenset(settings.events) or None,
+        settings=settings,
         broker=RedisBroker(login),
         encoder=StreamEncoder(stream=settings.stream, length=settings.length, naming=naming),
         naming=naming,
-        bounds=Bounds(
-            in_flight=settings.in_flight,
-            buffer=settings.buffer * MEBIBYTE,
-            patience=settings.acknowledge_limit,
-        ),
         clock=surroundings.clock,
         rng=rng,
     )
