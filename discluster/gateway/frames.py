@@ -189,9 +189,14 @@ def encode(opcode: int, data: bytes) -> bytes:
     else:
         header = struct.pack(">BBQ", _FINAL | opcode, _MASKED | 127, size)
     mask = os.urandom(4)
+    return header + mask + masked(data, mask)
+
+
+def masked(data: bytes, mask: bytes) -> bytes:
+    """RFC 6455, section 5.3: masks, and takes a mask off again."""
+    size = len(data)
     pattern = (mask * (size // 4 + 1))[:size]
-    masked = int.from_bytes(data) ^ int.from_bytes(pattern)
-    return header + mask + masked.to_bytes(size)
+    return (int.from_bytes(data) ^ int.from_bytes(pattern)).to_bytes(size)
 
 
 def close_data(code: int) -> bytes:

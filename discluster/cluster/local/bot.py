@@ -23,6 +23,7 @@ from discluster.cluster.local.front import Upgrade
 from discluster.cluster.local.requests import Identify, Resume
 from discluster.decoding import legible
 from discluster.gateway.commands import MAXIMUM_PAYLOAD, Command
+from discluster.gateway.frames import CLOSE, PING, PONG
 
 CHUNK: Final = 256 * 1024
 """Bytes that are made at a time; a socket holds four of them at most."""
@@ -104,18 +105,18 @@ class Bot:
             self.transport.abort()  # it talks, and does not listen to the answers
 
     def _take(self, frame: Frame) -> None:
-        if frame.opcode == frames.CLOSE:
+        if frame.opcode == CLOSE:
             if self._closing is None:
                 code = frame.data[:2] if len(frame.data) > 1 else b""
-                self.transport.write(frames.encode(frames.CLOSE, code))
+                self.transport.write(frames.encode(CLOSE, code))
             self.transport.close()
             self._closing = self._host.now()
         elif self._closing is not None:
             return
-        elif frame.opcode == frames.PING:
+        elif frame.opcode == PING:
             if not self._paused:  # who does not read gets no pongs
-                self.transport.write(frames.encode(frames.PONG, frame.data))
-        elif frame.opcode != frames.PONG:
+                self.transport.write(frames.encode(PONG, frame.data))
+        elif frame.opcode != PONG:
             for act in self.dialogue.hear(frame.data, self._host.now()):
                 self._do(act)
 

@@ -15,7 +15,8 @@ from typing import Final, Protocol
 import zstandard
 
 from discluster.cluster.local import framing
-from discluster.cluster.local.frames import BINARY, TEXT, encode
+from discluster.cluster.local.frames import encode
+from discluster.gateway.frames import BINARY, TEXT
 
 _STORED: Final = 0
 # zstd has no level for that, but one so fast that it finds nothing in texts of some kilobytes.

@@ -12,13 +12,7 @@ import msgspec
 
 from discluster.cluster.local.framing import header
 from discluster.errors import ProtocolError
-
-CONTINUATION: Final = 0
-TEXT: Final = 1
-BINARY: Final = 2
-CLOSE: Final = 8
-PING: Final = 9
-PONG: Final = 10
+from discluster.gateway.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, masked
 
 _FINAL: Final = 0x80
 _RESERVED: Final = 0x70
@@ -91,7 +85,7 @@ class ClientFrames:
         if len(buffer) < stop:
             return None
         mask = bytes(buffer[start : start + 4])
-        payload = unmasked(bytes(buffer[start + 4 : stop]), mask)
+        payload = masked(bytes(buffer[start + 4 : stop]), mask)
         del buffer[:stop]
         return first, payload
 
@@ -118,13 +112,6 @@ class ClientFrames:
         self._opcode = 0
         self._parts.clear()
         return whole
-
-
-def unmasked(data: bytes, mask: bytes) -> bytes:
-    """RFC 6455, section 5.3; masks as well."""
-    size = len(data)
-    pattern = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(data) ^ int.from_bytes(pattern)).to_bytes(size)
 
 
 def encode(opcode: int, data: bytes) -> bytes:

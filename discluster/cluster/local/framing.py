@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-TEXT: Final = 1
+from discluster.gateway.frames import TEXT
 
 _FINAL: Final = 0x80
 _OF_16_BITS: Final = 126

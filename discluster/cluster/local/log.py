@@ -17,7 +17,6 @@ from discluster.clock import Clock
 from discluster.cluster.local.entries import OVERHEAD, Entries
 from discluster.cluster.local.framing import (
     NUMBER_AND_KEYS,
-    TEXT,
     TEXT_OF_16_BITS,
     Heads,
     header,
@@ -26,6 +25,7 @@ from discluster.cluster.local.framing import (
 from discluster.cluster.local.losses import Why
 from discluster.cluster.local.positions import Acknowledged
 from discluster.gateway.events import Event
+from discluster.gateway.frames import TEXT
 
 UNKEPT: Final = frozenset(("READY", "RESUMED"))
 """Events of a session's own: each client's connection gets its own ones."""

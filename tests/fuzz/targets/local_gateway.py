@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from discluster.cluster.local.bot import Bot
 from discluster.cluster.local.dialogue import Dialogue
 from discluster.cluster.local.feed import Feed
-from discluster.cluster.local.frames import unmasked
 from discluster.cluster.local.front import Front, Upgrade
 from discluster.cluster.local.head import Request
 from discluster.cluster.local.judging import Facts
 from discluster.cluster.local.link import Link
 from discluster.gateway.asked import COMMANDS
 from discluster.gateway.commands import Command
-from discluster.gateway.frames import FrameReader
+from discluster.gateway.frames import FrameReader, masked
 from discluster.secret import Secret
 from tests.fuzz import shapes
 
@@ -112,7 +111,7 @@ def _frame(first: int, data: bytes) -> bytes:
     size = len(data)
     length = bytes([0x80 | size]) if size < 126 else bytes([0xFE]) + size.to_bytes(2)
     mask = b"\x07\x00\xff\x55"
-    return bytes([first]) + length + mask + unmasked(data, mask)
+    return bytes([first]) + length + mask + masked(data, mask)
 
 
 class _Body(msgspec.Struct):

@@ -9,8 +9,8 @@ import pytest
 import zstandard
 
 from discluster.cluster.local.encoding import encoder
-from discluster.cluster.local.framing import TEXT, header
-from discluster.gateway.frames import FrameReader
+from discluster.cluster.local.framing import header
+from discluster.gateway.frames import TEXT, FrameReader
 
 PAYLOADS = [random.Random(size).randbytes(size) for size in (2, 100, 1000, 20_000, 1_000_000)]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from discluster.cluster.local import frames
 from discluster.cluster.local.frames import ClientFrameError, ClientFrames, Frame
+from discluster.gateway.frames import PING, TEXT, masked
 
 MASK = b"\x01\x02\x03\x04"
 
@@ -22,7 +23,7 @@ def client_frame(first: int, data: bytes, *, mask: bytes = MASK, form: int = 0) 
         head = struct.pack(">BBH", first, 0x80 | 126, size)
     else:
         head = struct.pack(">BBQ", first, 0x80 | 127, size)
-    return head + mask + frames.unmasked(data, mask)
+    return head + mask + masked(data, mask)
 
 
 def read(data: bytes, *, step: int = 0, limit: int = 4096) -> list[Frame]:
@@ -49,12 +50,12 @@ def test_what_a_client_sends_is_read_however_it_is_cut(
 
 @pytest.mark.parametrize("form", [0, 1, 2])
 def test_every_form_of_a_length_is_read(form: int) -> None:
-    assert read(client_frame(0x81, b"{}", form=form)) == [Frame(frames.TEXT, b"{}")]
+    assert read(client_frame(0x81, b"{}", form=form)) == [Frame(TEXT, b"{}")]
 
 
 def test_message_in_several_frames_is_put_together_around_a_ping() -> None:
     stream = client_frame(0x01, b'{"op"') + client_frame(0x89, b"x") + client_frame(0x80, b":1}")
-    assert read(stream) == [Frame(frames.PING, b"x"), Frame(frames.TEXT, b'{"op":1}')]
+    assert read(stream) == [Frame(PING, b"x"), Frame(TEXT, b'{"op":1}')]
 
 
 @pytest.mark.parametrize(

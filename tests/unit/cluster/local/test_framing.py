@@ -3,8 +3,8 @@
 
 import pytest
 
-from discluster.cluster.local.framing import TEXT, header, payload
-from discluster.gateway.frames import FrameReader
+from discluster.cluster.local.framing import header, payload
+from discluster.gateway.frames import TEXT, FrameReader
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 100_000])
