@@ -79,7 +79,8 @@ class BrokerServer:
             ]
         return [
             *("bind 127.0.0.1", f"port {self.port}", f'dir "{self._directory}"'),
-            *("appendonly yes", 'save ""'),
+            # With "everysec" it acknowledges before it writes, whenever a sync takes long.
+            *("appendonly yes", "appendfsync always", 'save ""'),
         ]
 
     async def _answers(self) -> bool:
