@@ -9,7 +9,7 @@ after what was handed over: the handler still has what it will acknowledge later
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from discluster.gateway import urls
@@ -78,7 +78,8 @@ class Intake:
     @property
     def unacknowledged(self) -> int:
         """Events that would be replayed after a crash now."""
-        return (self.seq or 0) - self._later.seqs[0] + 1 if self._later.seqs else 0
+        oldest = self._later.oldest
+        return 0 if oldest is None else (self.seq or 0) - oldest + 1
 
     @property
     def obstacle(self) -> str | None:
@@ -128,7 +129,7 @@ class Intake:
         self.last_event = now
         rest = iter(run)
         busy = self._hand_over(rest)
-        if busy is None and not (self._later.seqs and self._full()):
+        if busy is None and not (self._later.ranges and self._full()):
             return None
         return self._await(busy, rest)
 
@@ -137,11 +138,11 @@ class Intake:
         if event.session_id != self._session_id or not self._later.acknowledge(event.seq):
             return
         assert self.seq is not None  # something was handed over
-        seqs = self._later.seqs
-        if not seqs:
+        oldest = self._later.oldest
+        if oldest is None:
             self._advance = self._sessions.advance
         if self.session is not None:
-            self._sessions.advance(seqs[0] - 1 if seqs else self.seq)
+            self._sessions.advance(self.seq if oldest is None else oldest - 1)
         if not self._full():
             self._told_of_limit = False
             self._later.make_room()
@@ -269,7 +270,7 @@ class Intake:
         if self.seq is not None and seq <= self.seq:
             return False  # a repeated event: the first one is what counts
         self.seq = seq
-        if self._later.add(seq):
+        if self._later.add(seq, seq) < seq:
             self._advance = self._hold
         elif self.session is not None:
             self._advance(seq)
@@ -277,24 +278,39 @@ class Intake:
 
     def _postpone_all(self, events: list[Event]) -> None:
         """The same for several: called for each it would be felt in the hot path."""
-        last, session = -1 if self.seq is None else self.seq, self._session_id
-        seqs = list[int]()
-        for event in events:
-            if event.seq > last and event.session_id == session:
-                last = event.seq
-                seqs.append(last)
-        if not seqs:
-            return
-        self.seq = last
-        done = self._later.extend(seqs)
+        done: int | None = None
+        for first, last in self._new(events):
+            self.seq = last
+            if (taken := self._later.add(first, last)) >= first:
+                done = taken
         if done is not None and self.session is not None:
             self._advance(done)
-        if self._later.seqs:
+        if self._later.ranges:
             self._advance = self._hold
+
+    def _new(self, events: list[Event]) -> Iterable[tuple[int, int]]:
+        """The first and the last sequence of events that are of the session and no repetition: of
+        all of them or, where some are missing, of each.
+        """
+        before, session = -1 if self.seq is None else self.seq, self._session_id
+        first, last = events[0], events[-1]
+        if (
+            before < first.seq
+            and last.seq - first.seq == len(events) - 1
+            and first.session_id == last.session_id == session
+        ):
+            # If one is repeated, another is missing: it is asked for again, and nothing is lost.
+            return ((first.seq, last.seq),)
+        found = list[tuple[int, int]]()
+        for event in events:
+            if event.seq > before and event.session_id == session:
+                before = event.seq
+                found.append((before, before))
+        return found
 
     def _hold(self, seq: int) -> None:
         """Stands in for the session's ``advance``: first comes what was handed over before."""
-        if not self._later.seqs:
+        if not self._later.ranges:
             self._sessions.advance(seq)
 
     def _full(self) -> bool:
