@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 
 from discluster.gateway.closecodes import KEEP_SESSION
-from discluster.gateway.sockets import CLOSE_LIMIT, Closed, Messages, printable
+from discluster.gateway.sockets import CLOSE_LIMIT, Closed, Message, Messages, printable
 
 
 class UpgradedWebSocket(aiohttp.ClientWebSocketResponse):
@@ -45,7 +45,7 @@ class AiohttpSocket:
         message = await self._websocket.receive()
         kind = message.type
         if kind is aiohttp.WSMsgType.BINARY or kind is aiohttp.WSMsgType.TEXT:
-            data: bytes | str = message.data
+            data: Message = message.data
             return [data]
         if kind is aiohttp.WSMsgType.CLOSE:
             return Closed(message.data or None, printable(message.extra))

@@ -20,7 +20,7 @@ class BatchIntake(Intake):
     """
 
     def _hand_over(self, events: Iterator[Envelope]) -> Busy | None:
-        """All of them: a run is some 32 KiB of text."""
+        """All of them: a run is some 64 KiB of text."""
         batch, last = self._gather(events)
         if not batch:
             self._settle(None, batch, last)
@@ -40,18 +40,19 @@ class BatchIntake(Intake):
     def _gather(self, events: Iterator[Envelope]) -> tuple[list[Event], int]:
         """What is wanted, and the greatest sequence of all in the session that is the last."""
         shard, wants, batch = self._shard, self._wants, list[Event]()
-        last = self.seq or 0
-        for envelope in events:
+        session_id, last = self._session_id, self.seq or 0
+        run = list(events)
+        self.events += len(run)
+        for envelope in run:
             name, seq = envelope.t, envelope.s
             if name in NOTED:
                 self._note(envelope)
                 if name == "READY":
-                    last = self.seq or 0
-            self.events += 1
+                    session_id, last = self._session_id, self.seq or 0
             if seq is None:
                 seq = last
             if name is not None and (wants is None or name in wants):
-                batch.append(Event(shard, seq, name, envelope.d, self._session_id))
+                batch.append(Event(shard, seq, name, envelope.d, session_id))
             if seq > last:  # a call of max() would be a tenth of the cost
                 last = seq
         return batch, last

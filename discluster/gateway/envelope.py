@@ -46,7 +46,7 @@ class MalformedError(Exception):
     """This is not a payload. The text says what is wrong, and quotes nothing of it."""
 
 
-def parse(payload: bytes | str) -> Envelope:
+def parse(payload: bytes | str | memoryview) -> Envelope:
     """The envelope of one payload.
 
     Raises:

@@ -16,8 +16,8 @@ class Event(msgspec.Struct, gc=False):
 
     ``seq``: its sequence number in the session. ``type``: Discord's event name. ``body``: the ``d``
     of the payload as raw JSON, not looked at; it supports the buffer protocol, and
-    ``msgspec.json.decode`` takes it as it is. It refers to the message that it came in: keep
-    ``bytes(body)`` rather than the event to hold on to it.
+    ``msgspec.json.decode`` takes it as it is. It refers to what it came in, a message or all that
+    was read with it: keep ``bytes(body)`` rather than the event to hold on to it.
     """
 
     shard: int

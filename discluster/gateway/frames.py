@@ -2,7 +2,7 @@
 """WebSocket frames as a client reads and writes them (RFC 6455, section 5). No I/O.
 
 This is the outermost loop of the event path: a frame of one whole message, as Discord sends them
-all, costs a few operations and one copy.
+all, costs a few operations and one copy if it is binary, none if it is text.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from discluster.errors import ProtocolError
+from discluster.gateway.sockets import Message, Messages
 
 CONTINUATION: Final = 0
 TEXT: Final = 1
@@ -31,7 +32,6 @@ _BINARY_FROM: Final = _WHOLE_BINARY << 8
 _BINARY_OF_16_BITS: Final = _BINARY_FROM | 126
 _TEXT_OF_16_BITS: Final = _WHOLE_TEXT << 8 | 126
 _OF_16_BITS: Final = (_BINARY_OF_16_BITS, _TEXT_OF_16_BITS)
-_LARGE: Final = 64 * 1024  # bytes; what is missing of a larger frame is collected without a look
 
 
 class FrameError(ProtocolError):
@@ -48,45 +48,49 @@ class Control(msgspec.Struct, frozen=True):
 
 
 class FrameReader:
-    """Bytes in, messages out. Messages come as bytes or, of text frames, as str.
+    """Bytes in, messages out. Messages come as bytes or, of text frames, as views of what was fed;
+    whether that is UTF-8 is for whoever reads the text.
 
     ``controls``: control frames that came since it was emptied by whoever looks after them.
     """
 
-    __slots__ = (
-        "_collected",
-        "_limit",
-        "_missing",
-        "_opcode",
-        "_parts",
-        "_rest",
-        "controls",
-    )
+    __slots__ = ("_begun", "_limit", "_missing", "_opcode", "_parts", "_start", "controls")
 
     def __init__(self, *, limit: int) -> None:
         """``limit``: bytes of one message on the wire; a longer one is refused by its header."""
         self.controls: list[Control] = []
         self._limit = limit
-        self._rest = b""  # the beginning of a frame
-        self._collected = bytearray()  # that of a large one
-        self._missing = 0  # bytes until the large one is whole
+        self._start = b""  # of a header
+        self._begun = bytearray()  # a frame that is not whole yet
+        self._missing = 0  # bytes of it that are still to come
         self._opcode = 0  # of a message in several frames, 0 for none
         self._parts = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes | str]:
+    def feed(self, data: bytes) -> Messages:
         """The messages that ``data`` completes.
 
         Raises:
             FrameError: what was completed before is lost too; only a new connection helps.
         """
-        if self._missing:
-            return self._collect(data)
-        if self._rest:
-            data = self._rest + data
-        found: list[bytes | str] = []
-        append = found.append
-        position, end = 0, len(data)
+        found: Messages = []
+        if missing := self._missing:
+            self._begun += data[:missing]
+            self._missing = max(0, missing - len(data))
+            if self._missing:
+                return found
+            whole, self._begun = bytes(self._begun), bytearray()
+            self._read(whole, 0, found)
+            self._read(data, missing, found)  # not a copy of what follows, which is most of it
+        else:
+            self._read(self._start + data if self._start else data, 0, found)
+        return found
+
+    def _read(self, data: bytes, position: int, found: Messages) -> None:
+        """Reads frames from ``position`` on, and remembers the one that is not whole."""
+        append, view = found.append, memoryview(data)
+        end, limit = len(data), self._limit
         while True:
+            parted = self._opcode
             while end - position >= 4:
                 head, length = _HEADER(data, position)
                 if head in _OF_16_BITS:
@@ -96,19 +100,17 @@ class FrameReader:
                 else:
                     break
                 stop = start + length
-                if stop > end or self._opcode or length > self._limit:
+                if stop > end or parted or length > limit:
                     break
-                payload = data[start:stop]
-                append(_text(payload) if head == _TEXT_OF_16_BITS else payload)
+                append(view[start:stop] if head == _TEXT_OF_16_BITS else data[start:stop])
                 position = stop
             after = self._frame(data, position, found)
             if after is None:
                 break
             position = after
-        self._rest = b"" if self._missing else data[position:]
-        return found
+        self._start = b"" if self._missing else data[position:]
 
-    def _frame(self, data: bytes, position: int, found: list[bytes | str]) -> int | None:
+    def _frame(self, data: bytes, position: int, found: Messages) -> int | None:
         """Reads any frame. Returns where it ends, or None if it is not whole yet."""
         end = len(data)
         if end - position < 2:
@@ -124,24 +126,14 @@ class FrameReader:
         self._check(first, length)
         stop = start + length
         if stop > end:
-            if stop - end >= _LARGE:
-                self._collected += data[position:]
-                self._missing = stop - end
+            self._begun += data[position:]
+            self._missing = stop - end
             return None
         if first & 0x0F >= CLOSE:
             self.controls.append(Control(first & 0x0F, data[start:stop]))
         elif (message := self._complete(first, data[start:stop])) is not None:
             found.append(message)
         return stop
-
-    def _collect(self, data: bytes) -> list[bytes | str]:
-        self._collected += data
-        self._missing -= len(data)
-        if self._missing > 0:
-            return []
-        whole = bytes(self._collected)
-        self._collected, self._missing = bytearray(), 0
-        return self.feed(whole)
 
     def _check(self, first: int, length: int) -> None:
         """Refuses a frame by its header, before its data is waited for."""
@@ -158,10 +150,10 @@ class FrameReader:
         elif len(self._parts) + length > self._limit:
             raise FrameError(f"a message is larger than {self._limit >> 20} MiB")
 
-    def _complete(self, first: int, payload: bytes) -> bytes | str | None:
+    def _complete(self, first: int, payload: bytes) -> Message | None:
         """The message that a frame completes, if it does."""
         if first == _WHOLE_TEXT:
-            return _text(payload)
+            return memoryview(payload)
         if first == _WHOLE_BINARY:
             return payload
         self._opcode = first & 0x0F or self._opcode
@@ -171,12 +163,7 @@ class FrameReader:
             return None
         whole, opcode = bytes(self._parts), self._opcode
         self._opcode, self._parts = 0, bytearray()
-        return whole if opcode == BINARY else _text(whole)
-
-
-def _text(payload: bytes) -> str:
-    # Invalid UTF-8 would be a reason to close; a single odd payload is no reason to lose the rest.
-    return payload.decode(errors="replace")
+        return whole if opcode == BINARY else memoryview(whole)
 
 
 def encode(opcode: int, data: bytes) -> bytes:

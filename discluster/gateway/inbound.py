@@ -22,9 +22,10 @@ from discluster.gateway.envelope import (
     split,
 )
 from discluster.gateway.identity import Compression
+from discluster.gateway.sockets import Message
 
 MALFORMED_LIMIT: Final = 5  # in a row
-_RUN: Final = 32 * 1024  # bytes of text: some dozens of payloads, or one that is large
+_RUN: Final = 64 * 1024  # bytes of text: some dozens of payloads, or one that is large
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Inbound:
         self._malformed = 0  # in a row
         self._shard = shard
 
-    def feed(self, messages: Iterable[bytes | str]) -> Iterator[list[Envelope]]:
+    def feed(self, messages: Iterable[Message]) -> Iterator[list[Envelope]]:
         """The payloads that ``messages`` complete, in runs: dispatches only, or one of anything
         else. Malformed ones are left out. Nothing is inflated before it is asked for.
 
@@ -56,7 +57,7 @@ class Inbound:
         inflate, quick, below = self._inflate, shortcut.call, shortcut.below
         failure: StreamError | None = None
         run: list[Envelope] = []
-        size = 0
+        size, clean = 0, not (self._malformed or self._rest)
         try:
             for message in messages:
                 if type(message) is not bytes:
@@ -71,10 +72,11 @@ class Inbound:
                     yield run
                     for envelope in self._unusual(text, error):
                         yield [envelope]
-                    run, size = [], 0
+                    run, size, clean = [], 0, False
                     continue
-                if self._malformed or self._rest:
+                if not clean:
                     self._recovered()
+                    clean = True
                 if envelope.op != DISPATCH:
                     yield run
                     yield [envelope]
@@ -100,11 +102,11 @@ class Inbound:
             self._count_malformed("a payload was cut off")
         self._malformed = 0
 
-    def _unusual(self, text: bytes | str, error: Exception) -> Sequence[Envelope]:
+    def _unusual(self, text: Message, error: Exception) -> Sequence[Envelope]:
         """Of a message that is not one whole payload."""
         if not text:
             return ()  # the message was the beginning of something
-        data = text if isinstance(text, bytes) else text.encode(errors="replace")
+        data = text.encode(errors="replace") if isinstance(text, str) else bytes(text)
         reason = reason_of(error)
         payloads, rest = split(self._rest + data)
         envelopes: list[Envelope] = []

@@ -15,8 +15,12 @@ class Closed(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-Messages = list[bytes | str]
-"""What binary and text messages held, in their order; never empty."""
+Message = bytes | str | memoryview
+"""What a binary message held, or the text of another. A view is of what the socket read, and nobody
+has looked whether it is UTF-8."""
+
+Messages = list[Message]
+"""In their order; never empty."""
 
 
 class Socket(Protocol):

@@ -12,6 +12,7 @@ from discluster.gateway.compression import MAXIMUM_PAYLOAD, MAXIMUM_WINDOW, Stre
 from discluster.gateway.frames import FrameError, FrameReader
 from discluster.gateway.identity import Compression
 from discluster.gateway.inbound import Inbound
+from discluster.gateway.sockets import Messages
 from discluster.gateway.urls import usable_resume_url
 from discluster.master.discord import RetryLaterError, _judge
 from tests.clock import settle
@@ -62,7 +63,7 @@ def test_window_of_gigabytes_is_refused() -> None:
 
 def test_many_small_bombs_in_one_read_are_inflated_one_after_the_other() -> None:
     compress = zstandard.ZstdCompressor().compressobj()
-    messages: list[bytes | str] = []
+    messages: Messages = []
     for _ in range(50):
         text = b'{"op":0,"d":"' + b"x" * 4 * MEBIBYTE + b'"}'
         messages.append(compress.compress(text) + compress.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))

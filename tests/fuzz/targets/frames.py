@@ -9,13 +9,14 @@ import struct
 from hypothesis import strategies as st
 
 from discluster.gateway.frames import Control, FrameError, FrameReader
+from discluster.gateway.sockets import Messages
 from tests.fuzz import shapes
 from tests.fuzz.contract import check_error
 
 LONGEST = 4 * 1024
 _LIMIT = 1 << 16
 
-Read = tuple[list[bytes | str], list[Control]]
+Read = tuple[Messages, list[Control]]
 
 
 def target(data: bytes) -> None:
@@ -30,7 +31,7 @@ def target(data: bytes) -> None:
 def _read(reads: list[bytes]) -> Read | None:
     """Messages and control frames; None: refused."""
     reader = FrameReader(limit=_LIMIT)
-    found: list[bytes | str] = []
+    found: Messages = []
     try:
         for data in reads:
             found += reader.feed(data)

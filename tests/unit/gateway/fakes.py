@@ -16,6 +16,7 @@ from discluster.errors import UnavailableError
 from discluster.gateway import Closed, Event, Handler, Identity, Shard
 from discluster.gateway.contracts import Gate
 from discluster.gateway.handling import Handling
+from discluster.gateway.sockets import Message, Messages
 from discluster.messages import ShardState
 from discluster.plan import Session
 from discluster.secret import Secret
@@ -40,13 +41,13 @@ class FakeSocket:
         self.broken = False
         self.received = 0
         self._clock = clock
-        self._inbox: asyncio.Queue[list[bytes | str] | Closed] = asyncio.Queue()
-        self._together: list[bytes | str] | None = None
+        self._inbox: asyncio.Queue[Messages | Closed] = asyncio.Queue()
+        self._together: Messages | None = None
         self._end: Closed | None = None
 
     # what the shard calls
 
-    async def receive(self) -> list[bytes | str] | Closed:
+    async def receive(self) -> Messages | Closed:
         if self._end is not None and self._inbox.empty():
             return self._end
         messages = await self._inbox.get()
@@ -74,7 +75,7 @@ class FakeSocket:
 
     # what Discord does
 
-    def push(self, message: bytes | str | Closed) -> None:
+    def push(self, message: Message | Closed) -> None:
         if isinstance(message, Closed):
             self._inbox.put_nowait(message)
         elif self._together is not None:

@@ -44,13 +44,13 @@ async def pair(transport: AiohttpTransport, server: RawServer) -> tuple[Socket, 
 
 
 async def messages(socket: Socket, count: int) -> list[bytes | str | Closed]:
-    """The next messages, in whatever portions they come; Closed is the last."""
+    """The next messages, in whatever portions they come, text as str; Closed is the last."""
     seen: list[bytes | str | Closed] = []
     while len(seen) < count:
         received = await socket.receive()
         if isinstance(received, Closed):
             return [*seen, received]
-        seen += received
+        seen += [str(m, "utf-8") if isinstance(m, memoryview) else m for m in received]
     return seen
 
 

@@ -2,7 +2,6 @@
 """A local gateway without sockets: the test is Discord, the bots and the clock."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -111,7 +110,7 @@ class Client:
     def heard(self) -> list[dict[str, Any]]:
         """All payloads that came."""
         data, self.transport.written = self.transport.written, b""
-        self._heard += [json.loads(message) for message in self._reader.feed(data)]
+        self._heard += [msgspec.json.decode(message) for message in self._reader.feed(data)]
         return self._heard
 
     @property
