@@ -19,7 +19,9 @@ FLOOR_TARGET: Final = 2.5
 IDLE_TARGET: Final = 40.0
 PEER_TARGETS: Final = {"discordjs-ws": 4.0, "hikari": 15.0, "discord.py": 15.0}
 DEFAULT: Final = "ours-count:zstd"
+LOCAL: Final = ("local:zstd", "local:none")
 CALIBRATION: Final = "calibration:zlib"
+_PASSED_ON: Final = "passed on to one bot without compression"
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -103,42 +105,35 @@ def targets(rates: Throughput, idle: Sequence[IdleSample]) -> list[Target]:
 def _rate_targets(rates: Throughput) -> list[Target]:
     if DEFAULT not in rates or CALIBRATION not in rates:
         return []
-    rate, calibration = rates.rate(DEFAULT).median, rates.rate(CALIBRATION).median
-    scaled = rate * REFERENCE / calibration
+    calibration = rates.rate(CALIBRATION).median
     what = "events per CPU-second, zstd, counting handler"
-    wanted = f"≥ {RATE_TARGET:,}"
+    as_measured = f"{what}, as measured here, where the calibration row gives {calibration:,.0f}"
     return [
-        Target(
-            what=f"{what}, as measured here, where the calibration row gives {calibration:,.0f}",
-            wanted=wanted,
-            measured=f"{rate:,.0f}",
-            met=rate >= RATE_TARGET,
-        ),
-        Target(
-            what=f"{what}, scaled to a machine whose calibration row gives {REFERENCE:,}",
-            wanted=wanted,
-            measured=f"{scaled:,.0f}",
-            met=scaled >= RATE_TARGET,
-        ),
+        _rate_target(as_measured, RATE_TARGET, rates.rate(DEFAULT).median),
+        *_scaled_target(what, RATE_TARGET, DEFAULT, rates),
     ]
 
 
 def _local_targets(rates: Throughput) -> list[Target]:
-    schemes: tuple[Compression, ...] = ("zstd", "none")
-    found = {
-        scheme: rates.rate(f"local:{scheme}").median
-        for scheme in schemes
-        if f"local:{scheme}" in rates
-    }
-    return [
-        Target(
-            what=f"events per CPU-second, {scheme}, passed on to one bot without compression",
-            wanted=f"≥ {LOCAL_TARGET:,}",
-            measured=f"{rate:,.0f}",
-            met=rate >= LOCAL_TARGET,
-        )
-        for scheme, rate in found.items()
-    ]
+    lines = []
+    for row in LOCAL:
+        if row in rates:
+            what = f"events per CPU-second, {row.partition(':')[2]}, {_PASSED_ON}"
+            lines.append(_rate_target(what, LOCAL_TARGET, rates.rate(row).median))
+            lines += _scaled_target(what, LOCAL_TARGET, row, rates)
+    return lines
+
+
+def _scaled_target(what: str, wanted: int, row: str, rates: Throughput) -> list[Target]:
+    if CALIBRATION not in rates:
+        return []
+    scaled = rates.rate(row).median * REFERENCE / rates.rate(CALIBRATION).median
+    what = f"{what}, scaled to a machine whose calibration row gives {REFERENCE:,}"
+    return [_rate_target(what, wanted, scaled)]
+
+
+def _rate_target(what: str, wanted: int, rate: float) -> Target:
+    return Target(what=what, wanted=f"≥ {wanted:,}", measured=f"{rate:,.0f}", met=rate >= wanted)
 
 
 def _peer_targets(rates: Throughput) -> list[Target]:

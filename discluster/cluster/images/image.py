@@ -5,6 +5,7 @@ guild (Discord: Gateway Events, Ready, Guild Create).
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ from discluster.gateway.events import Event
 LEFT_OUT: Final = "LEFT_OUT"
 """On disk, beside Discord's types of events: a guild for which there was no room."""
 
+_type: Final = attrgetter("type")
 _of_guild: Final = msgspec.json.Decoder(OfGuild)
 _guild: Final = msgspec.json.Decoder(MaybeUnavailable)
 
@@ -80,9 +82,8 @@ class ShardImage:
         """Every event of the shard, in order; several at once cost less. Those that were taken
         before, and come again, change nothing.
         """
-        relevant = [event for event in events if event.type in _MATTERS]
-        if relevant:
-            self._take(relevant)
+        if not _MATTERS.isdisjoint(map(_type, events)):
+            self._take(event for event in events if event.type in _MATTERS)
         if self._ready is None or not events:
             return
         last = events[-1]

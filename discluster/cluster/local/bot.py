@@ -236,6 +236,6 @@ class Bot:
             feed.log.detach(self.client)
             self._host.progressed(feed)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         if self._closing is None and not self.transport.is_closing():
             self.transport.write(data)

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from discluster.cluster.local.encoding import Encoder
+from discluster.cluster.local.entries import Frame
 from discluster.cluster.local.log import EventLog
 from discluster.cluster.local.payloads import dispatch
 
@@ -47,14 +48,14 @@ class Delivery:
         self._without = without
         self._image: Iterator[bytes] | None = iter(image)
         self._resumed_at = log.last if resumes else None
-        self._rest: list[bytes] | None = None
+        self._rest: list[Frame] | None = None
 
     @property
     def owed(self) -> int:
         """Events that went out and are not acknowledged; rather too many than too few."""
         return self.position - self.acknowledged
 
-    def more(self, size: int, now: float) -> bytes:
+    def more(self, size: int, now: float) -> Frame:
         """The next bytes for the socket, about ``size`` at most; empty: nothing now."""
         if self._image is not None:
             if text := self._pictured(size):
@@ -68,7 +69,7 @@ class Delivery:
             self.since = now
         position = self.position
         while True:
-            frames, read = self._log.read(position, size=size, without=self._without)
+            frames, read = self._read(position, size)
             if frames or read == position:
                 break
             position = read
@@ -80,7 +81,7 @@ class Delivery:
 
     def finish(self) -> None:
         """No event follows but for those that the log has now."""
-        frames, read = self._log.read(self.position, size=_EVERYTHING, without=self._without)
+        frames, read = self._log.read_each(self.position, size=_EVERYTHING, without=self._without)
         self._passed(frames, read)
         self._rest = frames
 
@@ -99,11 +100,16 @@ class Delivery:
             self.since = now
         return self.acknowledged
 
+    def _read(self, after: int, size: int) -> tuple[list[Frame], int]:
+        if self._without or self._encoder.by_itself:
+            return self._log.read_each(after, size=size, without=self._without)
+        return self._log.read(after, size=size)
+
     def _resumed(self) -> bytes:
         self._resumed_at = None
         return self._encoder.say(dispatch("RESUMED", self.sent, b"{}"))
 
-    def _passed(self, frames: list[bytes], read: int) -> None:
+    def _passed(self, frames: list[Frame], read: int) -> None:
         if frames:
             # What is left out is never acknowledged by itself.
             self.sent = _number(frames[-1], read) if self._without else read
@@ -119,7 +125,7 @@ class Delivery:
                 break
         return b"".join(parts)
 
-    def _last(self, size: int) -> bytes:
+    def _last(self, size: int) -> Frame:
         assert self._rest is not None
         count = 0
         for frame in self._rest:
@@ -131,6 +137,6 @@ class Delivery:
         return self._encoder.forward(now) if now else b""
 
 
-def _number(frame: bytes, otherwise: int) -> int:
+def _number(frame: Frame, otherwise: int) -> int:
     found = _NUMBER.search(frame, 0, _HEAD)
     return int(found[1]) if found else otherwise

@@ -10,11 +10,13 @@ fifteenth of zlib's fastest compression, and take no memory for what might be re
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import zstandard
 
 from discluster.cluster.local import framing
+from discluster.cluster.local.entries import Frame, joined
 from discluster.cluster.local.frames import encode
 from discluster.gateway.frames import BINARY, TEXT
 
@@ -24,13 +26,17 @@ _NEARLY_STORED: Final = zstandard.ZstdCompressionParameters.from_level(-1000, wi
 
 
 class Encoder(Protocol):
-    """Of one connection; the order of the calls is that of the messages."""
+    """Of one connection; the order of the calls is that of the messages. ``by_itself``: it must
+    have each frame so.
+    """
+
+    by_itself: bool
 
     def say(self, payload: bytes) -> bytes:
         """The frame of one payload."""
         ...
 
-    def forward(self, frames: list[bytes]) -> bytes:
+    def forward(self, frames: Sequence[Frame]) -> Frame:
         """Text frames of the log."""
         ...
 
@@ -38,15 +44,19 @@ class Encoder(Protocol):
 class Plain:
     """No compression: one copy of a frame serves all such clients."""
 
+    by_itself = False
+
     def say(self, payload: bytes) -> bytes:
         return encode(TEXT, payload)
 
-    def forward(self, frames: list[bytes]) -> bytes:
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+    def forward(self, frames: Sequence[Frame]) -> Frame:
+        return joined(frames)
 
 
 class _Compressed:
-    def forward(self, frames: list[bytes]) -> bytes:
+    by_itself = True
+
+    def forward(self, frames: Sequence[Frame]) -> Frame:
         return b"".join([self.say(framing.payload(frame)) for frame in frames])
 
     def say(self, payload: bytes | memoryview) -> bytes:

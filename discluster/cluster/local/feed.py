@@ -2,7 +2,8 @@
 """One shard: what comes of it, what is known of it, and who is fed with it."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from operator import attrgetter
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -13,6 +14,8 @@ from discluster.cluster.local.encoding import Encoder
 from discluster.cluster.local.interests import unwanted
 from discluster.cluster.local.log import UNKEPT, EventLog
 from discluster.gateway.events import Event
+
+_type: Final = attrgetter("type")
 
 
 class Guest(Protocol):
@@ -54,7 +57,7 @@ class Feed:
     def take(self, events: Sequence[Event]) -> bool:
         """Events of the shard in their order. Whether there is news for those who wait for it."""
         self.image.take(events)
-        news = not UNKEPT.isdisjoint([event.type for event in events])
+        news = not UNKEPT.isdisjoint(map(_type, events))
         if news:
             events = self._begun(events)
             self.settled = True

@@ -13,7 +13,7 @@ from typing import Final
 from discluster.clock import Clock
 from discluster.cluster.local.entries import SLICE
 from discluster.cluster.local.framing import Heads
-from discluster.cluster.local.log import EventLog
+from discluster.cluster.local.log import UNKEPT, EventLog
 from discluster.cluster.local.losses import Losses, Why
 
 # What is freed beyond need, as a part of the room, so that not each batch looks for the oldest.
@@ -37,7 +37,7 @@ class Keeping:
         self._clients = tuple(clients)
         self._unacknowledged = unacknowledged
         self._clock = clock
-        self._heads = Heads()
+        self._heads = Heads(unkept=UNKEPT)
         self._logs: dict[int, EventLog] = {}
 
     @property

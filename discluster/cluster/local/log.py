@@ -9,19 +9,14 @@ only grow, and what was kept of the old session stays.
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from operator import attrgetter
 from typing import Final, Protocol
 
 import msgspec
 
 from discluster.clock import Clock
-from discluster.cluster.local.entries import OVERHEAD, Entries
-from discluster.cluster.local.framing import (
-    NUMBER_AND_KEYS,
-    TEXT_OF_16_BITS,
-    Heads,
-    header,
-    short_header,
-)
+from discluster.cluster.local.entries import OVERHEAD, OVERHEAD_OF_BLOCK, Entries, Frame
+from discluster.cluster.local.framing import TEXT_HEADERS, THOUSAND, Heads, header, thousand
 from discluster.cluster.local.losses import Why
 from discluster.cluster.local.positions import Acknowledged
 from discluster.gateway.events import Event
@@ -48,6 +43,28 @@ class Pool(Protocol):
     def lost(self, client: str, why: Why, count: int) -> None:
         """``client`` will never get ``count`` events."""
         ...
+
+
+_body: Final = attrgetter("body")
+
+
+def _are_text(events: Sequence[Event]) -> bool:
+    """Whether the bodies are UTF-8, of which nobody has made sure. A client closes a connection
+    with any other frame, and would get the same one again after its RESUME.
+    """
+    text = b"".join(map(_body, events))
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _as_text(event: Event) -> Event:
+    text = bytes(event.body).decode(errors="replace")
+    return msgspec.structs.replace(event, body=msgspec.Raw(text.encode()))
 
 
 class EventLog:
@@ -87,7 +104,8 @@ class EventLog:
     @property
     def first(self) -> int:
         """The position of the oldest event that is kept; without any, the one after the last."""
-        return self._entries.positions[0] if self._entries else self.last + 1
+        first = self._entries.first
+        return self.last + 1 if first is None else first
 
     @property
     def held(self) -> int:
@@ -101,10 +119,14 @@ class EventLog:
         ``repeated``. A session that is not the one before begins with its first event.
         """
         entries, heads = self._entries, self._heads
-        frames, types, known = entries.frames, entries.types, heads.known
-        positions, ends = list[int](), list[int]()  # growing an array at once takes less time
+        known, types, parts = heads.known, list[str](), list[bytes | msgspec.Raw]()
+        positions, ends = list[int](), list[int]()
         session, base, last = self.session_id, self.base, self.last
-        before = end = entries.end
+        before = entries.end
+        if not _are_text(events):
+            events = [_as_text(event) for event in events]
+        end = before + OVERHEAD_OF_BLOCK
+        first, thousands, numbers = thousand(last)
         for event in events:
             # A session without an id cannot be told from the one before it but by its READY.
             if event.session_id != session or not session:
@@ -116,22 +138,22 @@ class EventLog:
                 continue
             last = position
             name, text, size = known.get(event.type) or heads.make(event.type)
-            if name in UNKEPT:
+            if not size:
                 continue
-            number, body = NUMBER_AND_KEYS % position, event.body
-            size += len(number) + len(body)
-            if 126 <= size < 65536:
-                head = short_header(TEXT_OF_16_BITS, size)
-            else:
-                head = header(TEXT, size)
-            frames.append(b"".join((head, text, number, body, b"}")))
+            if position - first >= THOUSAND:
+                first, thousands, numbers = thousand(position)
+            number, body = numbers[position - first], event.body
+            size += len(thousands) + len(number) + len(body)
+            head = TEXT_HEADERS[size] if size < len(TEXT_HEADERS) else header(TEXT, size)
+            parts += (head, text, thousands, number, body, b"}")
             types.append(name)
             positions.append(position)
             end += size + len(head) + OVERHEAD
             ends.append(end)
         self.last = last
-        if end > before:
-            entries.grown(positions, ends, now=self._clock.monotonic())
+        if parts:
+            block, now = b"".join(parts), self._clock.monotonic()
+            entries.append(block, types, positions, ends, now=now)
             self._pool.grew(end - before)
             self._pool.make_room()
 
@@ -147,16 +169,22 @@ class EventLog:
 
     # --- to clients ---
 
-    def read(
-        self, after: int, *, size: int, without: AbstractSet[str] = _NONE
-    ) -> tuple[list[bytes], int]:
-        """Text frames of the events after a position, and the position that was read up to:
-        ``after`` if there are none. What it costs does not depend on what else is kept.
+    def read(self, after: int, *, size: int) -> tuple[list[Frame], int]:
+        """Text frames of the events after a position, several in one piece, and the position that
+        was read up to: ``after`` if there are none. What it costs does not depend on what else is
+        kept.
 
-        ``size``: bytes at most, but one event in any case. ``without``: types that are left out;
-        so there may be no frame although the position is a later one.
+        ``size``: bytes at most, but one event in any case.
         """
-        return self._entries.read(after, size, without)
+        return self._entries.read(after, size)
+
+    def read_each(
+        self, after: int, *, size: int, without: AbstractSet[str] = _NONE
+    ) -> tuple[list[Frame], int]:
+        """The same, each frame by itself. ``without``: types that are left out; so there may be no
+        frame although the position is a later one.
+        """
+        return self._entries.read_each(after, size, without)
 
     def holds(self, after: int) -> bool:
         """Whether everything after a position is here, if it has come at all."""

@@ -36,6 +36,13 @@ def test_document_says_whether_the_local_gateway_is_fast_enough() -> None:
     assert "| Discluster, local gateway | forwards it to one bot | none | 120,000 |" in text
 
 
+def test_document_says_what_a_slow_machine_would_have_given_elsewhere() -> None:
+    measured = (sample("local:none", 70_000), sample("calibration:zlib", 23_000))
+    text = document(results(*measured), ROWS, picture="p.svg")
+    what = "passed on to one bot without compression, scaled to a machine whose calibration row"
+    assert f"none, {what} gives 46,000 | ≥ 100,000 | 140,000 | yes |" in text
+
+
 def test_document_has_a_line_for_each_measured_row_only() -> None:
     text = document(results(sample("eris:none", 70_000)), ROWS, picture="p.svg")
     assert text.count("| eris |") == 2

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from discluster.cluster.local.entries import Frame
 from discluster.cluster.local.framing import payload
 from discluster.gateway.events import Event
 
@@ -26,12 +27,12 @@ def run(seqs: Iterable[int], *, session: str = SESSION, shard: int = 0) -> list[
     return [event(seq, session=session, shard=shard) for seq in seqs]
 
 
-def opened(frame: bytes) -> dict[str, Any]:
+def opened(frame: Frame) -> dict[str, Any]:
     """The payload of a frame."""
     found: dict[str, Any] = json.loads(bytes(payload(frame)))
     return found
 
 
-def positions(frames: Sequence[bytes]) -> list[int]:
+def positions(frames: Sequence[Frame]) -> list[int]:
     """``s`` of each."""
     return [opened(frame)["s"] for frame in frames]

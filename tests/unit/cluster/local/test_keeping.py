@@ -3,14 +3,14 @@
 
 import tracemalloc
 
-from discluster.cluster.local.entries import OVERHEAD
+from discluster.cluster.local.entries import OVERHEAD, OVERHEAD_OF_BLOCK
 from discluster.cluster.local.keeping import Keeping
 from discluster.cluster.local.losses import Why
 from tests.clock import ManualClock
 from tests.unit.cluster.local.events import event, positions, run
 
-ONE = OVERHEAD + 1060
-"""Bytes of an event of 1,000 bytes of text, roughly."""
+ONE = OVERHEAD + OVERHEAD_OF_BLOCK + 1060
+"""Bytes of an event of 1,000 bytes of text that comes alone, roughly."""
 
 
 def keeping(events: int, *clients: str, clock: ManualClock | None = None) -> Keeping:
@@ -45,7 +45,7 @@ def test_oldest_are_lost_while_nobody_is_attached_and_counted() -> None:
     lost = kept.losses.of("bot")[Why.SIZE]
     assert 50 <= lost <= 55
     assert log.owed("bot") == 150 - lost
-    assert positions(log.read(0, size=1 << 30)[0]) == list(range(lost + 1, 151))
+    assert positions(log.read_each(0, size=1 << 30)[0]) == list(range(lost + 1, 151))
     assert not log.holds(lost - 1)
     released = log.release()
     assert released is not None

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from discluster.cluster.local.entries import OVERHEAD, SLICE
+from discluster.cluster.local.entries import OVERHEAD, OVERHEAD_OF_BLOCK, SLICE, Frame
 from discluster.cluster.local.keeping import Keeping
 from discluster.cluster.local.log import UNKEPT
 from discluster.cluster.local.losses import Why
@@ -199,9 +199,10 @@ class KeepingMachine(RuleBasedStateMachine):
 
     @invariant()
     def room_is_bounded(self) -> None:
-        held = sum(self._size(shard) for shard in SHARDS)
-        assert self.kept.held == held
-        assert held <= SIZE + sum(self.held_back.values())
+        least, most = (sum(bounds) for bounds in zip(*map(self._size, SHARDS), strict=True))
+        assert least <= self.kept.held <= most
+        assert self.kept.held == sum(self.kept.open(shard).held for shard in SHARDS)
+        assert self.kept.held <= SIZE + sum(self.held_back.values())
 
     @precondition(lambda self: self.kept.full)
     @invariant()
@@ -209,8 +210,8 @@ class KeepingMachine(RuleBasedStateMachine):
         awaited = 0
         for shard, model in self.models.items():
             if at := self._attached_at(model):
-                frames, _ = self.kept.open(shard).read(min(at), size=ALL)
-                awaited += sum(len(frame) + OVERHEAD for frame in frames)
+                frames, _ = self.kept.open(shard).read_each(min(at), size=ALL)
+                awaited += sum(len(frame) + OVERHEAD + OVERHEAD_OF_BLOCK for frame in frames)
         assert 2 * awaited > SIZE
 
     @invariant()
@@ -223,6 +224,13 @@ class KeepingMachine(RuleBasedStateMachine):
             for found in read:
                 if found["s"] > model.base:
                     assert found["d"]["id"] == str(found["s"] - model.base)
+
+    @invariant()
+    def read_in_one_piece_they_are_the_same_bytes(self) -> None:
+        for shard in SHARDS:
+            each = b"".join(self._in_pieces(shard))
+            for size in (1, 300, 3000, ALL):
+                assert b"".join(self._in_blocks(shard, size)) == each
 
     # --- helpers ---
 
@@ -255,17 +263,28 @@ class KeepingMachine(RuleBasedStateMachine):
         return [model.acknowledged[client] for client in CLIENTS if model.attached[client]]
 
     def _kept(self, shard: int) -> set[int]:
-        frames, _ = self.kept.open(shard).read(-1, size=ALL)
+        frames, _ = self.kept.open(shard).read_each(-1, size=ALL)
         return {opened(frame)["s"] for frame in frames}
 
-    def _size(self, shard: int) -> int:
-        frames, _ = self.kept.open(shard).read(-1, size=ALL)
-        return sum(len(frame) + OVERHEAD for frame in frames)
+    def _size(self, shard: int) -> tuple[int, int]:
+        """Bytes of a shard's log if its entries came all at once, and if each came alone."""
+        frames, _ = self.kept.open(shard).read_each(-1, size=ALL)
+        size = sum(len(frame) + OVERHEAD for frame in frames)
+        return size, size + len(frames) * OVERHEAD_OF_BLOCK
 
-    def _in_pieces(self, shard: int) -> Iterator[bytes]:
+    def _in_blocks(self, shard: int, size: int) -> Iterator[Frame]:
         log, after = self.kept.open(shard), -1
         while True:
-            frames, up_to = log.read(after, size=3000)
+            parts, up_to = log.read(after, size=size)
+            if up_to == after:
+                return
+            yield from parts
+            after = up_to
+
+    def _in_pieces(self, shard: int) -> Iterator[Frame]:
+        log, after = self.kept.open(shard), -1
+        while True:
+            frames, up_to = log.read_each(after, size=3000)
             if up_to == after:
                 return
             assert up_to > after

@@ -3,6 +3,7 @@
 
 import itertools
 
+import msgspec
 import pytest
 
 from discluster.cluster.local.keeping import Keeping
@@ -33,7 +34,7 @@ def log() -> EventLog:
 def test_frame_carries_type_position_and_body_as_they_are(log: EventLog) -> None:
     odd = 'X"\\é'
     log.extend([event(1, "TYPING_START"), event(2, size=200), event(3, odd), event(4, size=70_000)])
-    frames, last = log.read(0, size=ALL)
+    frames, last = log.read_each(0, size=ALL)
     assert last == 4
     assert len(FrameReader(limit=ALL).feed(b"".join(frames))) == 4
     assert opened(frames[0]) == {
@@ -46,37 +47,47 @@ def test_frame_carries_type_position_and_body_as_they_are(log: EventLog) -> None
     assert len(opened(frames[3])["d"]["content"]) == 70_000
 
 
+def test_frame_is_utf_8_whatever_came(log: EventLog) -> None:
+    """A client would close at any other, and get the same again after its RESUME."""
+    odd = event(2)
+    odd.body = msgspec.Raw(b'{"id":"2","content":"caf\xe9"}')
+    log.extend([event(1), odd, event(3)])
+    frames, _ = log.read_each(0, size=ALL)
+    assert [opened(frame)["d"]["content"] for frame in frames] == ["", "caf\ufffd", ""]
+    assert positions(frames) == [1, 2, 3]
+
+
 def test_more_types_than_discord_has_are_not_remembered_for_ever(log: EventLog) -> None:
     log.extend([event(seq, f"TYPE_{seq}") for seq in range(1, 2000)])
-    frames, _ = log.read(0, size=ALL)
+    frames, _ = log.read_each(0, size=ALL)
     assert [opened(frame)["t"] for frame in frames] == [f"TYPE_{seq}" for seq in range(1, 2000)]
     assert len(log._heads.known) <= 256
 
 
 def test_read_gives_as_much_as_was_asked_for_and_one_event_at_least(log: EventLog) -> None:
     log.extend([event(seq, size=1000) for seq in range(1, 101)])
-    assert positions(log.read(10, size=1)[0]) == [11]
-    frames, last = log.read(10, size=10_000)
+    assert positions(log.read_each(10, size=1)[0]) == [11]
+    frames, last = log.read_each(10, size=10_000)
     assert sum(map(len, frames)) <= 10_000
     assert positions(frames) == list(range(11, last + 1))
     assert len(frames) in range(7, 10)
-    assert log.read(100, size=ALL) == ([], 100)
-    assert log.read(500, size=ALL) == ([], 500), "a position that is still to come"
+    assert log.read_each(100, size=ALL) == ([], 100)
+    assert log.read_each(500, size=ALL) == ([], 500), "a position that is still to come"
 
 
 def test_types_are_left_out_but_their_positions_are_passed(log: EventLog) -> None:
     names = itertools.cycle(["MESSAGE_CREATE", "TYPING_START", "TYPING_START"])
     log.extend([event(seq, next(names)) for seq in range(1, 7)])
-    frames, last = log.read(0, size=ALL, without={"TYPING_START"})
+    frames, last = log.read_each(0, size=ALL, without={"TYPING_START"})
     assert positions(frames) == [1, 4]
     assert last == 6
-    assert log.read(4, size=ALL, without={"TYPING_START"}) == ([], 6)
+    assert log.read_each(4, size=ALL, without={"TYPING_START"}) == ([], 6)
 
 
 def test_repeated_events_are_not_appended_twice(log: EventLog) -> None:
     log.extend(run([1, 2, 3]))
     log.extend(run([2, 3, 4, 4]))
-    assert positions(log.read(0, size=ALL)[0]) == [1, 2, 3, 4]
+    assert positions(log.read_each(0, size=ALL)[0]) == [1, 2, 3, 4]
     assert log.repeated == 3
 
 
@@ -92,14 +103,14 @@ def test_new_session_goes_on_after_the_last_position(log: EventLog) -> None:
     log.extend(run([501, 502]))
     log.extend([event(503), event(1, "READY", session="new"), *run([2, 3], session="new")])
     assert (log.session_id, log.base, log.last) == ("new", 503, 506)
-    frames, _ = log.read(500, size=ALL)
+    frames, _ = log.read_each(500, size=ALL)
     assert positions(frames) == [501, 502, 503, 505, 506], "READY is for each connection to make"
 
 
 def test_sessions_without_an_id_are_told_apart(log: EventLog) -> None:
     log.extend([event(1, "READY", session=""), event(2, session="")])
     log.extend([event(3, session=""), event(1, "READY", session=""), event(2, session="")])
-    assert positions(log.read(0, size=ALL)[0]) == [2, 3, 5]
+    assert positions(log.read_each(0, size=ALL)[0]) == [2, 3, 5]
     assert log.base == 3
 
 
