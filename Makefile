@@ -49,16 +49,14 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	tests/lab/prepare --if-possible
 	$(MAKE) --no-print-directory lint
-	$(PYTEST) tests/unit
 	$(MAKE) --no-print-directory $(VENV)/.fuzz || test -z "$$CI"
-	$(PYTEST) tests/fuzz
+	$(RUN) -m tests.streams tests/unit,tests/fuzz tests/scenario
 	$(PYTEST) tests/faults
 	$(RUN) tests/clients/install --if-possible
 	$(PYTEST) tests/clients
 	$(PYTEST) tests/adapters
 	$(RUN) tests/brokers/install --if-possible
 	$(PYTEST) tests/brokers
-	$(PYTEST) tests/scenario
 	$(PYTEST) tests/siege
 	$(PYTEST) tests/chaos
 	$(PYTEST) tests/lab
