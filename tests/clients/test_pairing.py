@@ -17,6 +17,7 @@ import pytest
 from discluster.simulator import ledger
 from tests.clients.pairing.bot import LIBRARIES, Bot, Library
 from tests.clients.pairing.scene import GUILDS, SHARD_COUNT, SHARDS, Pairing, paired
+from tests.waiting import wait_for
 
 PATIENCE: Final = 30.0
 KILLS: Final = 10
@@ -80,9 +81,13 @@ async def commands_arrived(pairing: Pairing) -> None:
 
 async def everything(pairing: Pairing, bot: Bot, *, shards: Sequence[int] = SHARDS) -> None:
     """The stream of events ends, and the bot has been given all that was ever sent to them."""
+
+    async def enough() -> bool:
+        return len(await pairing.sent(shards)) > 50
+
+    await wait_for(enough, PATIENCE, what="more than 50 events were sent")
     await pairing.simulator.stream(0)
     sent = await pairing.sent(shards)
-    assert len(sent) > 50
     await bot.until(partial(bot.has, sent), what=f"all of {len(sent)} events")
 
 
