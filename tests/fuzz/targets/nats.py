@@ -31,7 +31,7 @@ def _judge(delivery: wire.Delivery) -> None:
     if refusal is not None:
         check_error(BrokerError(refusal.reason, hint=refusal.hint))
     else:
-        assert json.loads(delivery.payload)["stream"]
+        assert json.loads(delivery.payload.decode(errors="replace"))["stream"]
     try:
         jetstream.check_created(delivery, name="EVENTS")
     except BrokerError as error:
