@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import zstandard
 
 from discluster.cluster.local import framing
-from discluster.cluster.local.entries import Frame, joined
+from discluster.cluster.local.entries import Frame
 from discluster.cluster.local.frames import encode
 from discluster.gateway.frames import BINARY, TEXT
 
@@ -50,7 +50,7 @@ class Plain:
         return encode(TEXT, payload)
 
     def forward(self, frames: Sequence[Frame]) -> Frame:
-        return joined(frames)
+        return frames[0] if len(frames) == 1 else b"".join(frames)
 
 
 class _Compressed:

@@ -9,7 +9,7 @@ as a slice.
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -121,7 +121,13 @@ class Entries:
         start, stop = self._span(after, size)
         if start == stop:
             return [], after
-        return self._cut(start, stop), self._positions[stop - 1]
+        parts: list[Frame] = []
+        for index, first, last in self._in_blocks(start, stop):
+            block = self._blocks[index]
+            begin, end = self._offset(index, first), self._offset(index, last)
+            whole = end - begin == len(block)
+            parts.append(block if whole else memoryview(block)[begin:end])
+        return parts, self._positions[stop - 1]
 
     def read_each(
         self, after: int, size: int, without: AbstractSet[str]
@@ -130,12 +136,14 @@ class Entries:
         start, stop = self._span(after, size)
         if start == stop:
             return [], after
-        frames = [
-            part
-            for number in range(start, stop)
-            if self._types[number] not in without
-            for part in self._cut(number, number + 1)
-        ]
+        types, frames = self._types, list[Frame]()
+        for index, first, last in self._in_blocks(start, stop):
+            view, begin = memoryview(self._blocks[index]), self._offset(index, first)
+            for entry in range(first, last):
+                end = self._offset(index, entry + 1)
+                if types[entry] not in without:
+                    frames.append(view[begin:end])
+                begin = end
         return frames, self._positions[stop - 1]
 
     def _span(self, after: int, size: int) -> tuple[int, int]:
@@ -148,23 +156,18 @@ class Entries:
             start + 1, bisect_right(self._ends, self._before(start) + size, start, count)
         )
 
-    def _cut(self, start: int, stop: int) -> list[Frame]:
-        """The bytes of the entries from index ``start`` up to ``stop``, of each block in turn."""
-        parts: list[Frame] = []
+    def _in_blocks(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The index of each block that has some of the entries from index ``start`` up to ``stop``,
+        and the indices of those: of the first, and of the one after the last.
+        """
         index = bisect_right(self._firsts, self._dropped + start) - 1
         while start < stop:
-            block = self._blocks[index]
-            last = index + 1 == len(self._blocks)
-            here = len(self._types) if last else self._firsts[index + 1] - self._dropped
-            if stop < here or start + self._dropped > self._firsts[index]:
-                here = min(here, stop)
-                cut = slice(self._offset(index, start), self._offset(index, here))
-                parts.append(memoryview(block)[cut])
-            else:
-                parts.append(block)
-            start = here
-            index += 1
-        return parts
+            following = index + 1
+            there = stop
+            if following < len(self._firsts):
+                there = min(stop, self._firsts[following] - self._dropped)
+            yield index, start, there
+            start, index = there, following
 
     def _offset(self, index: int, entry: int) -> int:
         """Where in the block of that index the entry of that index begins."""
@@ -216,8 +219,3 @@ class Entries:
         del self._blocks[:whole]
         del self._firsts[:whole]
         del self._begins[:whole]
-
-
-def joined(parts: Sequence[Frame]) -> Frame:
-    """All of them as one."""
-    return parts[0] if len(parts) == 1 else b"".join(parts)
