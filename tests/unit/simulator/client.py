@@ -64,8 +64,11 @@ def decoder(scheme: str | None) -> Callable[[bytes], bytes]:
 class Client:
     """One connection."""
 
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse, scheme: str | None) -> None:
+    def __init__(
+        self, ws: aiohttp.ClientWebSocketResponse, scheme: str | None, patience: float
+    ) -> None:
         self.ws = ws
+        self.patience = patience
         self.seq: int | None = None
         self.session_id = ""
         self.resume_url = ""
@@ -75,7 +78,7 @@ class Client:
     async def receive(self) -> Payload:
         """The next payload; raises ClosedError."""
         # Not wait_for: in Python 3.11 it can swallow a cancellation when a message comes with it.
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(self.patience):
             message = await self.ws.receive()
         if message.type is aiohttp.WSMsgType.CLOSE:
             raise ClosedError(message.data or None)
@@ -159,8 +162,9 @@ class Client:
 class Dialer:
     """Opens connections, and closes them all in the end."""
 
-    def __init__(self, http: aiohttp.ClientSession, gateway_url: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, gateway_url: str, patience: float) -> None:
         self.http = http
+        self.patience = patience
         self.gateway_url = gateway_url
         self.clients: list[Client] = []
 
@@ -172,7 +176,7 @@ class Dialer:
         target = f"{base}?{query}" if url else f"{base}/?{query}"
         scheme = dict(part.split("=") for part in query.split("&") if part).get("compress")
         ws = await self.http.ws_connect(target, autoclose=True, max_msg_size=0)
-        client = Client(ws, scheme)
+        client = Client(ws, scheme, self.patience)
         self.clients.append(client)
         if hello:
             assert (await client.receive())["op"] == 10
@@ -199,12 +203,16 @@ class Dialer:
 
 
 @asynccontextmanager
-async def dialing(gateway_url: str, address: str = "127.0.0.1") -> AsyncIterator[Dialer]:
-    """A Dialer whose connections come from `address`, and all end with the block."""
+async def dialing(
+    gateway_url: str, address: str = "127.0.0.1", patience: float = TIMEOUT
+) -> AsyncIterator[Dialer]:
+    """A Dialer whose connections come from `address`, and all end with the block.
+
+    They wait so many seconds for a payload."""
     headers = {"User-Agent": "DiscordBot (https://example.com, 1.0)"}
     connector = aiohttp.TCPConnector(local_addr=(address, 0))
     async with aiohttp.ClientSession(headers=headers, connector=connector) as http:
-        dialer = Dialer(http, gateway_url)
+        dialer = Dialer(http, gateway_url, patience)
         try:
             yield dialer
         finally:

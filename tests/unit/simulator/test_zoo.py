@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,19 +34,18 @@ from discluster.simulator.oracles import (
 )
 from discluster.simulator.settings import SimulatorSettings
 from discluster.simulator.simulator import Simulator
+from tests.faults.loop import simulated
 from tests.unit.simulator.client import UPGRADE, dialing
 from tests.unit.simulator.zoo import bad
 from tests.unit.simulator.zoo.good import Good, Habitat
 from tests.waiting import wait_for
 
-FACTOR = 0.02
-INTERVAL = 20.0  # simulated seconds between heartbeats: 0.4 real ones
+INTERVAL = 20.0  # between heartbeats; all times are simulated seconds
 GOOD, BAD = 0, 1
-TIMEOUT = 10.0
+TIMEOUT = 500.0
 
 SETTINGS: dict[str, Any] = {
     "tokens": ("good-token", "bad-token"),
-    "time_factor": FACTOR,
     "heartbeat_interval": INTERVAL,
     "heartbeat_tolerance": 60.0,
     "events_per_second": 0.0,
@@ -54,16 +54,7 @@ SETTINGS: dict[str, Any] = {
     "gateway_bot_limit": 0,
     "rejected_identify_delay": 0.0,
 }
-# What needs real time would need the test to wait for it: here news travel fast.
-LIMITS = Limits(
-    heartbeat_interval=INTERVAL,
-    time_factor=FACTOR,
-    news=0.02,
-    overlap=0.1,
-    answer=0.2,
-    delivery=0.02,
-    health=0.1,
-)
+LIMITS = Limits(heartbeat_interval=INTERVAL)
 
 
 @dataclass
@@ -92,8 +83,8 @@ class Zoo:
                 await animal.ready.wait()
 
     async def nap(self, seconds: float) -> None:
-        """Let simulated seconds go by: what is to be shown is that nothing more happens."""
-        await asyncio.sleep(seconds * FACTOR)
+        """Let seconds go by: what is to be shown is that nothing more happens."""
+        await asyncio.sleep(seconds)
 
     async def seen(self, predicate: Callable[[ledger.AnyRecord], bool], times: int = 1) -> None:
         """Wait until so many records of the bad bot satisfy `predicate`."""
@@ -118,13 +109,15 @@ def accused(verdicts: list[Verdict]) -> set[str]:
 @asynccontextmanager
 async def open_zoo(**settings: Any) -> AsyncIterator[Zoo]:
     async with (
-        Simulator(SimulatorSettings(**{**SETTINGS, **settings})) as simulator,
+        Simulator(
+            SimulatorSettings(**{**SETTINGS, **settings}), clock=asyncio.get_running_loop().time
+        ) as simulator,
         SimulatorClient(simulator.control_url) as control,
-        dialing(simulator.gateway_url, "127.0.0.1") as first,
-        dialing(simulator.gateway_url, "127.0.0.2") as second,
+        dialing(simulator.gateway_url, "127.0.0.1", TIMEOUT) as first,
+        dialing(simulator.gateway_url, "127.0.0.2", TIMEOUT) as second,
     ):
         homes = [
-            Habitat(dialer, token, FACTOR, INTERVAL, random.Random(token))
+            Habitat(dialer, token, INTERVAL, random.Random(token))
             for dialer, token in ((first, "good-token"), (second, "bad-token"))
         ]
         zoo = Zoo(control, simulator, homes)
@@ -144,9 +137,10 @@ def identified(record: ledger.AnyRecord) -> bool:
     return isinstance(record, ledger.Identify) and record.bot == BAD
 
 
+@simulated
 async def test_good_clients_are_not_caught() -> None:
     """Through drops, RECONNECT, invalid sessions, requests, and long enough for their beats."""
-    async with open_zoo(events_per_second=50.0) as zoo:
+    async with open_zoo(events_per_second=1.0) as zoo:
         animals = [zoo.settle(Good, (shard, 2), bot) for bot in (GOOD, BAD) for shard in (0, 1)]
         await zoo.ready(*animals)
         for disturb in (
@@ -172,8 +166,19 @@ async def test_good_clients_are_not_caught() -> None:
         assert await zoo.caught(claims, recovery=40.0) == set()
 
 
+@simulated
+async def test_good_client_is_not_caught_when_the_machine_stands_still() -> None:
+    async with open_zoo(events_per_second=1.0) as zoo:
+        good = zoo.settle(Good, (0, 2), GOOD)
+        await zoo.ready(good)
+        time.sleep(1.0)  # what is meant: nothing of this process runs
+        await zoo.nap(2 * INTERVAL)
+        assert await zoo.caught() == set()
+
+
+@simulated
 async def test_good_client_beats_without_a_sequence_until_its_next_session_is_ready() -> None:
-    async with open_zoo(ready_delay=1.5 * INTERVAL, events_per_second=50.0) as zoo:
+    async with open_zoo(ready_delay=1.5 * INTERVAL, events_per_second=1.0) as zoo:
         good = zoo.settle(Good, (0, 2), GOOD)
         await zoo.ready(good)
         await wait_for(lambda: good.seq > 5, TIMEOUT, what="some events")
@@ -183,6 +188,7 @@ async def test_good_client_beats_without_a_sequence_until_its_next_session_is_re
         assert await zoo.caught(recovery=60.0) == set()
 
 
+@simulated
 async def test_hasty_client_identifies_too_fast() -> None:
     async with open_zoo() as zoo:
         good = zoo.settle(Good, (0, 2), GOOD)
@@ -191,6 +197,7 @@ async def test_hasty_client_identifies_too_fast() -> None:
         assert await zoo.caught() == {"O-01"}
 
 
+@simulated
 async def test_client_that_starts_its_buckets_in_the_wrong_order() -> None:
     async with open_zoo() as zoo:
         for shard in (0, 1):
@@ -201,6 +208,7 @@ async def test_client_that_starts_its_buckets_in_the_wrong_order() -> None:
         assert await zoo.caught(Claims(soft=True)) == {"O-02"}
 
 
+@simulated
 async def test_storm_client_burns_the_budget() -> None:
     async with open_zoo(ready_delay=5.0, session_start_total=5) as zoo:
         good, storm = zoo.settle(Good, (0, 2), GOOD), zoo.settle(bad.Storm, (0, 4), BAD)
@@ -210,6 +218,7 @@ async def test_storm_client_burns_the_budget() -> None:
         assert await zoo.caught() == {"O-03"}
 
 
+@simulated
 async def test_lost_client_identifies_on_the_resume_host() -> None:
     async with open_zoo() as zoo:
         await zoo.pair(bad.Lost)
@@ -225,10 +234,11 @@ async def test_lost_client_identifies_on_the_resume_host() -> None:
     ("make", "resume_from"),
     [(bad.Forgetful, "consumed"), (bad.Boaster, "consumed"), (bad.Nostalgic, "received")],
 )
+@simulated
 async def test_client_that_does_not_resume_its_living_session_rightly(
     make: type[Good], resume_from: str
 ) -> None:
-    async with open_zoo(events_per_second=50.0) as zoo:
+    async with open_zoo(events_per_second=1.0) as zoo:
         animals = await zoo.pair(make)
         await zoo.nap(1.5 * INTERVAL)  # past the first heartbeat, which names a sequence
         await zoo.control.drop("all")
@@ -239,6 +249,7 @@ async def test_client_that_does_not_resume_its_living_session_rightly(
 
 
 @pytest.mark.parametrize("make", [bad.Impatient, bad.Stubborn])
+@simulated
 async def test_client_that_does_not_take_invalid_session_seriously(make: type[Good]) -> None:
     async with open_zoo() as zoo:
         animals = await zoo.pair(make)
@@ -249,6 +260,7 @@ async def test_client_that_does_not_take_invalid_session_seriously(make: type[Go
         assert await zoo.caught() == {"O-06"}
 
 
+@simulated
 async def test_unstoppable_client_dials_on_after_4004() -> None:
     async with open_zoo() as zoo:
         zoo.homes[BAD].token = "nobody"
@@ -259,6 +271,7 @@ async def test_unstoppable_client_dials_on_after_4004() -> None:
         assert await zoo.caught() == {"O-07"}
 
 
+@simulated
 async def test_client_that_asks_on_after_401() -> None:
     async with open_zoo() as zoo:
         await zoo.ready(zoo.settle(Good, (0, 2), GOOD))
@@ -267,10 +280,11 @@ async def test_client_that_asks_on_after_401() -> None:
             url = f"{zoo.simulator.api}/gateway/bot"
             async with zoo.homes[BAD].dialer.http.get(url, headers=headers) as response:
                 assert response.status == 401
-            await zoo.nap(3)
+            await zoo.nap(LIMITS.news + 1)
         assert await zoo.caught() == {"O-07"}
 
 
+@simulated
 async def test_frantic_client_reconnects_in_a_tight_loop() -> None:
     async with open_zoo() as zoo:
         good, frantic = zoo.settle(Good, (0, 2), GOOD), zoo.settle(bad.Frantic, (0, 4), BAD)
@@ -279,6 +293,7 @@ async def test_frantic_client_reconnects_in_a_tight_loop() -> None:
         assert await zoo.caught(delivery=0.0) == {"O-08"}
 
 
+@simulated
 async def test_client_that_reuses_its_inflate_context_makes_no_progress() -> None:
     """It hears garbage instead of HELLO and hangs up, again and again."""
     async with open_zoo() as zoo:
@@ -289,6 +304,7 @@ async def test_client_that_reuses_its_inflate_context_makes_no_progress() -> Non
         assert await zoo.caught() == {"O-08"}
 
 
+@simulated
 async def test_shard_that_runs_twice() -> None:
     async with open_zoo() as zoo:
         good, _ = await zoo.pair(Good)
@@ -297,6 +313,7 @@ async def test_shard_that_runs_twice() -> None:
         assert await zoo.caught() == {"O-09"}
 
 
+@simulated
 async def test_talkative_client_sends_too_much() -> None:
     async with open_zoo() as zoo:
         await zoo.pair(bad.Talkative)
@@ -305,6 +322,7 @@ async def test_talkative_client_sends_too_much() -> None:
 
 
 @pytest.mark.parametrize("make", [bad.Late, bad.Dead])
+@simulated
 async def test_client_that_beats_late_or_never(make: type[Good]) -> None:
     async with open_zoo(heartbeat_tolerance=40.0) as zoo:
         await zoo.pair(make)
@@ -312,6 +330,7 @@ async def test_client_that_beats_late_or_never(make: type[Good]) -> None:
         assert await zoo.caught() == {"O-11"}
 
 
+@simulated
 async def test_herd_beats_all_at_once() -> None:
     async with open_zoo(max_concurrency=24) as zoo:
         herds = [zoo.settle(Good, (shard, 24), GOOD) for shard in range(24)]
@@ -323,6 +342,7 @@ async def test_herd_beats_all_at_once() -> None:
         assert await zoo.caught() == {"O-11"}
 
 
+@simulated
 async def test_deaf_client_does_not_answer_requests() -> None:
     async with open_zoo(heartbeat_interval=2 * INTERVAL) as zoo:
         for home in zoo.homes:
@@ -336,6 +356,7 @@ async def test_deaf_client_does_not_answer_requests() -> None:
 
 
 @pytest.mark.parametrize("make", [bad.Polite, bad.Departing])
+@simulated
 async def test_polite_client_kills_its_sessions(make: type[Good]) -> None:
     async with open_zoo() as zoo:
         animals = await zoo.pair(make)
@@ -346,10 +367,11 @@ async def test_polite_client_kills_its_sessions(make: type[Good]) -> None:
 
 
 @pytest.mark.parametrize("make", [bad.Leaky, bad.Stutterer, bad.Shuffler])
+@simulated
 async def test_client_whose_consumer_does_not_get_every_event_once_and_in_order(
     make: type[Good],
 ) -> None:
-    async with open_zoo(events_per_second=100.0) as zoo:
+    async with open_zoo(events_per_second=2.0) as zoo:
         good, wicked = await zoo.pair(make)
         await wait_for(lambda: len(good.events) > 100 and len(wicked.events) > 100, TIMEOUT)
         await zoo.control.stream(0)
@@ -365,6 +387,7 @@ async def test_client_whose_consumer_does_not_get_every_event_once_and_in_order(
         assert await zoo.caught(claims) == {"O-13"}
 
 
+@simulated
 async def test_sluggish_client_takes_long_to_come_back() -> None:
     async with open_zoo() as zoo:
         animals = await zoo.pair(bad.Sluggish)
@@ -378,6 +401,7 @@ async def test_sluggish_client_takes_long_to_come_back() -> None:
         assert good.recoveries[0].p99 < 30 < sluggish.recoveries[0].p50
 
 
+@simulated
 async def test_client_that_leaks_sockets_grows() -> None:
     async with open_zoo() as zoo:
         await zoo.ready(zoo.settle(Good, (0, 2), GOOD))
@@ -402,6 +426,7 @@ async def test_client_that_leaks_sockets_grows() -> None:
             await writer.wait_closed()
 
 
+@simulated
 async def test_chatterbox_writes_its_token_to_its_log() -> None:
     async with open_zoo() as zoo:
         good, chatterbox = await zoo.pair(bad.Chatterbox)
@@ -412,6 +437,7 @@ async def test_chatterbox_writes_its_token_to_its_log() -> None:
         assert await zoo.caught() == set()
 
 
+@simulated
 async def test_liar_is_always_well() -> None:
     async with open_zoo() as zoo:
         good, liar = await zoo.pair(bad.Liar)
@@ -423,6 +449,7 @@ async def test_liar_is_always_well() -> None:
             assert await zoo.caught(Claims(bot=bot, healthy=shards)) == expected
 
 
+@simulated
 async def test_sulky_client_never_comes_back() -> None:
     async with open_zoo() as zoo:
         good, sulky = await zoo.pair(bad.Sulky)

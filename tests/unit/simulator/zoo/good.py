@@ -18,11 +18,10 @@ class LeftError(Exception):
 
 @dataclass
 class Habitat:
-    """What the clients of one bot share. Times are simulated seconds, factor real ones per each."""
+    """What the clients of one bot share."""
 
     dialer: Dialer
     token: str
-    factor: float
     interval: float
     rng: random.Random
     spacing: float = 6.5
@@ -30,10 +29,10 @@ class Habitat:
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def nap(self, seconds: float) -> None:
-        await asyncio.sleep(seconds * self.factor)
+        await asyncio.sleep(seconds)
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time() / self.factor
+        return asyncio.get_running_loop().time()
 
 
 class Good:
