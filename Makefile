@@ -50,8 +50,7 @@ test: $(VENV)/.dev
 	tests/lab/prepare --if-possible
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory $(VENV)/.fuzz || test -z "$$CI"
-	$(RUN) -m tests.streams tests/unit,tests/fuzz tests/scenario
-	$(PYTEST) tests/faults
+	$(RUN) -m tests.streams tests/unit,tests/fuzz,tests/faults tests/scenario
 	$(RUN) tests/clients/install --if-possible
 	$(PYTEST) tests/clients
 	$(PYTEST) tests/adapters

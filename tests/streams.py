@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs parts of the tests side by side: those that compute beside those that mostly wait.
 
-``python -m tests.streams tests/unit,tests/fuzz tests/scenario``: two streams, in each one part
+``python -m tests.streams tests/unit,tests/faults tests/scenario``: two streams, in each one part
 after the other, each by its own pytest. What a part says is shown in one piece when it has ended.
 After a failure no further part begins.
 """

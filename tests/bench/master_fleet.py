@@ -23,7 +23,7 @@ from discluster.console import Event, EventPage
 from discluster.master.access.authority import Authority
 from tests.bench.master_hosts import Progress, host_name
 from tests.bench.processes import BenchError, Cores, Program, program
-from tests.scenario.processes import free_port
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 PATIENCE: Final = 300.0

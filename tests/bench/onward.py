@@ -14,7 +14,7 @@ from tests.bench.processes import BenchError, Program, program
 from tests.bench.rows import Fed, Row
 from tests.brokers import installation
 from tests.brokers.servers import Kind, broker_server
-from tests.scenario.processes import free_port
+from tests.ports import free_port
 
 _PATIENCE: Final = 120.0
 _STREAM: Final = "DISCORD"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tests.brokers import installation
-from tests.scenario.processes import free_port
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 Kind = Literal["nats", "redis"]

@@ -8,7 +8,7 @@ import pytest
 from tests.brokers.publishing import ask_redis, publishing
 from tests.brokers.servers import BrokerServer, broker_server
 from tests.certificates import loopback_certificate
-from tests.scenario.processes import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("installed")
 

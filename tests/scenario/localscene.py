@@ -20,8 +20,9 @@ from discluster.sessions import read_sessions
 from discluster.simulator.client import SimulatorClient
 from discluster.simulator.settings import DEFAULT_TOKEN, SimulatorSettings
 from discluster.simulator.simulator import Simulator
+from tests.ports import free_port
 from tests.scenario.localbot import Bot
-from tests.scenario.processes import Service, free_port
+from tests.scenario.processes import Service
 from tests.unit.cluster.controls import FakeControl
 from tests.waiting import wait_for
 

@@ -23,11 +23,12 @@ from discluster import places
 from discluster.lease import BOOT_ID_VARIABLE
 from discluster.simulator.client import SimulatorClient
 from tests.chaos import recorder
+from tests.ports import free_port
 from tests.scenario import owners
 from tests.scenario.fleet import change_settings
 from tests.scenario.masterfiles import back_up, restore, wipe
 from tests.scenario.network import DISCORD, MASTER
-from tests.scenario.processes import REPOSITORY, Finished, Service, free_port, lives, living, run
+from tests.scenario.processes import REPOSITORY, Finished, Service, lives, living, run
 from tests.scenario.wires import FAR, NEAR, Wires
 from tests.waiting import wait_for
 

@@ -129,12 +129,6 @@ async def _until_ready(listener: socket.socket) -> None:
         pass  # a status line
 
 
-def free_port() -> int:
-    """A port on loopback that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def living(directory: Path) -> list[tuple[int, int]]:
     """(Cluster, process id) of the clusters that the embedded supervisor runs there."""
     found = []

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.scenario import owners
 from tests.scenario.network import MASTER
-from tests.scenario.processes import free_port
 from tests.scenario.wires import FAR, NEAR, Wires
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -18,7 +18,7 @@ from discluster.control.panel import WitnessPanel
 from discluster.master.access.authority import Authority
 from discluster.messages import StatusQuery, WitnessAnswer, decode, encode
 from tests.bench.processes import Program, cores, program
-from tests.scenario.processes import free_port
+from tests.ports import free_port
 from tests.siege.crowd import Attack
 from tests.siege.scene import Crowd, crowd, memory
 from tests.unit.control.masters import NOW, joined_identity

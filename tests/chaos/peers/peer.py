@@ -24,7 +24,8 @@ from tests.chaos.observer import newest
 from tests.chaos.ours import SIMULATOR
 from tests.chaos.peers.libraries import PROCESSES, Library
 from tests.chaos.peers.units import Unit
-from tests.scenario.processes import REPOSITORY, Service, free_port
+from tests.ports import free_port
+from tests.scenario.processes import REPOSITORY, Service
 from tests.waiting import wait_for
 
 # hikari reads the application's id out of the token's first part.

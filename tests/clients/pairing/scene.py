@@ -21,7 +21,7 @@ from tests.clients import installation
 from tests.clients.pairing.bot import Addresses, Bot, Library
 from tests.faults.processes import CLUSTER, ClusterProcess
 from tests.faults.scene import Scene
-from tests.scenario.processes import free_port
+from tests.ports import free_port
 from tests.unit.cluster.controls import FakeControl
 
 # hikari reads the application's id out of the token's first part.

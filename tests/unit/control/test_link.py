@@ -34,6 +34,7 @@ from discluster.messages import (
     Rejected,
 )
 from tests.clock import ManualClock
+from tests.ports import free_port
 from tests.unit.control.leases import Contacts
 from tests.unit.control.masters import NOW, WELCOME, Conversation, SmallMaster, joined_identity
 from tests.waiting import wait_for
@@ -178,9 +179,7 @@ async def test_control_that_starts_first_waits_for_master(
         await conversation.hear()
 
     master.script = script
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"https://127.0.0.1:{port}"
     async with Control(lambda: url, identity).running() as control:
         await control.says(f"MASTER cannot be reached at {url}: Connection refused")

@@ -16,7 +16,7 @@ from discluster.cluster.handlers.loading import load_handler
 from discluster.cluster.local.settings import LocalGatewaySettings
 from discluster.cluster.settings import ClusterSettings
 from discluster.errors import ConfigurationError, CredentialError, UnavailableError
-from tests.scenario.processes import free_port
+from tests.ports import free_port
 from tests.unit.cluster.local.gateways import FakeCommands
 from tests.unit.cluster.surroundings import surroundings
 
