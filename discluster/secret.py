@@ -53,30 +53,25 @@ def read_token(environ: Mapping[str, str]) -> Secret:
     Raises:
         CredentialError: absent, unreadable, empty, or not printable ASCII without blanks.
     """
-    directory = environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
+    read = _read(environ, TOKEN_CREDENTIAL, hint=_HINT)
+    if read is None:
         raise CredentialError(
-            "no bot token: systemd handed over no credential 'discluster.token'", hint=_HINT
+            f"no bot token: systemd handed over no credential '{TOKEN_CREDENTIAL}'", hint=_HINT
         )
-    path = Path(directory) / TOKEN_CREDENTIAL
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        raise CredentialError(f"no bot token: {path} does not exist", hint=_HINT) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not ASCII text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise CredentialError(
-            f"{path}: the bot token cannot be read: {reason}", hint=_HINT
-        ) from None
+    path, text = read
     if text == "Bot" or text.startswith("Bot "):
         text = text.removeprefix("Bot").strip()
-    if not text or not text.isprintable() or " " in text:
-        raise CredentialError(
-            f"{path}: this cannot be a bot token: "
-            + ("the file is empty" if not text else "it holds blanks or control characters"),
-            hint=_HINT,
-        )
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise CredentialError(f"{path}: this cannot be a bot token: {_fault(text)}", hint=_HINT)
     return Secret(text)
+
+
+def _fault(token: str) -> str:
+    if not token:
+        return "the file is empty"
+    if not token.isascii():
+        return "it is not ASCII text"
+    return "it holds blanks or control characters"
 
 
 def read_credential(environ: Mapping[str, str], name: str, *, hint: str) -> Secret | None:
@@ -87,12 +82,24 @@ def read_credential(environ: Mapping[str, str], name: str, *, hint: str) -> Secr
         CredentialError: unreadable, empty, not UTF-8, or with control characters in it. It tells
             ``hint``.
     """
+    read = _read(environ, name, hint=hint)
+    if read is None:
+        return None
+    path, text = read
+    if not text or not text.isprintable():
+        what = "is empty" if not text else "holds control characters or several lines"
+        raise CredentialError(f"{path}: the credential {what}", hint=hint)
+    return Secret(text)
+
+
+def _read(environ: Mapping[str, str], name: str, *, hint: str) -> tuple[Path, str] | None:
+    """Where the credential is, and its text without the blanks around it."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return None
     path = Path(directory) / name
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        return path, path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -100,7 +107,3 @@ def read_credential(environ: Mapping[str, str], name: str, *, hint: str) -> Secr
         raise CredentialError(
             f"{path}: the credential cannot be read: {reason}", hint=hint
         ) from None
-    if not text or not text.isprintable():
-        what = "is empty" if not text else "holds control characters or several lines"
-        raise CredentialError(f"{path}: the credential {what}", hint=hint)
-    return Secret(text)
