@@ -111,16 +111,16 @@ def _own() -> list[Row]:
 
 def _local() -> list[Row]:
     four = tuple(f"bot{number}" for number in range(1, 5))
-    variants: Mapping[str, tuple[str, Fed, tuple[Compression, ...]]] = {
-        "local": ("forwards it to one bot", Fed(), _ALL),
-        "local-four": ("forwards it to four bots", Fed(clients=four), ("zstd", "none")),
-        "local-zlib": ("forwards it in zlib-stream", Fed(compression="zlib"), ("zstd",)),
-        "local-zstd": ("forwards it in zstd-stream", Fed(compression="zstd"), ("zstd",)),
+    variants: Mapping[str, tuple[str, str, Fed, tuple[Compression, ...]]] = {
+        "local": ("one bot", "forwards it", Fed(), _ALL),
+        "local-four": ("four bots", "forwards it to each", Fed(clients=four), ("zstd", "none")),
+        "local-zlib": ("bot with zlib", "compresses it anew", Fed(compression="zlib"), ("zstd",)),
+        "local-zstd": ("bot with zstd", "compresses it anew", Fed(compression="zstd"), ("zstd",)),
     }
     return [
         Row(
             name=name,
-            title="Discluster, local gateway",
+            title=f"Discluster, local gateway, {bots}",
             does=does,
             kind="ours",
             compression=compression,
@@ -128,7 +128,7 @@ def _local() -> list[Row]:
             handler="gateway",
             fed=fed,
         )
-        for name, (does, fed, compressions) in variants.items()
+        for name, (bots, does, fed, compressions) in variants.items()
         for compression in compressions
     ]
 
@@ -138,8 +138,8 @@ def _brokers() -> list[Row]:
     return [
         Row(
             name=broker,
-            title="Discluster, publisher",
-            does=f"publishes it to {title}",
+            title=f"Discluster, {title}",
+            does="publishes it",
             kind="ours",
             compression="zstd",
             events=SLOW,
