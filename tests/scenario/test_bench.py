@@ -40,7 +40,7 @@ async def test_benchmark_of_brokers_runs_until_they_have_every_event(tmp_path: P
     assert done.returncode == 0, done.stderr
     rates = {sample.row: sample.rate for sample in read(tmp_path / RAW_NAME).samples}
     assert set(rates) == {"nats:zstd", "redis:zstd"}
-    assert "publishes it to NATS JetStream" in (tmp_path / "benchmarks.md").read_text()
+    assert "Discluster, NATS JetStream | publishes it" in (tmp_path / "benchmarks.md").read_text()
 
 
 @pytest.mark.timeout(180)
