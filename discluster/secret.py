@@ -53,25 +53,29 @@ def read_token(environ: Mapping[str, str]) -> Secret:
     Raises:
         CredentialError: absent, unreadable, empty, or not printable ASCII without blanks.
     """
-    read = _read(environ, TOKEN_CREDENTIAL, hint=_HINT)
-    if read is None:
+    path = _place(environ, TOKEN_CREDENTIAL)
+    if path is None:
         raise CredentialError(
             f"no bot token: systemd handed over no credential '{TOKEN_CREDENTIAL}'", hint=_HINT
         )
-    path, text = read
+    text = _read(path, hint=_HINT)
+    if text is None:
+        raise CredentialError(f"no bot token: {path} does not exist", hint=_HINT)
     if text == "Bot" or text.startswith("Bot "):
         text = text.removeprefix("Bot").strip()
-    if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise CredentialError(f"{path}: this cannot be a bot token: {_fault(text)}", hint=_HINT)
+    if fault := _fault(text):
+        raise CredentialError(f"{path}: this cannot be a bot token: {fault}", hint=_HINT)
     return Secret(text)
 
 
-def _fault(token: str) -> str:
+def _fault(token: str) -> str | None:
     if not token:
         return "the file is empty"
     if not token.isascii():
         return "it is not ASCII text"
-    return "it holds blanks or control characters"
+    if not token.isprintable() or " " in token:
+        return "it holds blanks or control characters"
+    return None
 
 
 def read_credential(environ: Mapping[str, str], name: str, *, hint: str) -> Secret | None:
@@ -82,24 +86,24 @@ def read_credential(environ: Mapping[str, str], name: str, *, hint: str) -> Secr
         CredentialError: unreadable, empty, not UTF-8, or with control characters in it. It tells
             ``hint``.
     """
-    read = _read(environ, name, hint=hint)
-    if read is None:
+    path = _place(environ, name)
+    if path is None or (text := _read(path, hint=hint)) is None:
         return None
-    path, text = read
     if not text or not text.isprintable():
         what = "is empty" if not text else "holds control characters or several lines"
         raise CredentialError(f"{path}: the credential {what}", hint=hint)
     return Secret(text)
 
 
-def _read(environ: Mapping[str, str], name: str, *, hint: str) -> tuple[Path, str] | None:
-    """Where the credential is, and its text without the blanks around it."""
+def _place(environ: Mapping[str, str], name: str) -> Path | None:
     directory = environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        return None
-    path = Path(directory) / name
+    return Path(directory) / name if directory else None
+
+
+def _read(path: Path, *, hint: str) -> str | None:
+    """Its text without the blanks around it; None: there is no such file."""
     try:
-        return path, path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

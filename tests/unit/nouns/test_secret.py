@@ -83,6 +83,7 @@ def test_the_token_comes_from_the_credential(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (None, "does not exist"),
         (b"", "the file is empty"),
         (b"\n", "the file is empty"),
         (b"Bot \n", "the file is empty"),
@@ -94,9 +95,10 @@ def test_the_token_comes_from_the_credential(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_a_token_that_cannot_be_one_is_refused_without_showing_it(
-    tmp_path: Path, content: bytes, said: str
+    tmp_path: Path, content: bytes | None, said: str
 ) -> None:
-    (tmp_path / "discluster.token").write_bytes(content)
+    if content is not None:
+        (tmp_path / "discluster.token").write_bytes(content)
     with pytest.raises(CredentialError) as caught:
         read_token({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert said in caught.value.message
@@ -114,14 +116,8 @@ def test_a_directory_in_the_tokens_place_is_told(tmp_path: Path) -> None:
         read_token({"CREDENTIALS_DIRECTORY": str(tmp_path)})
 
 
-@pytest.mark.parametrize("directory", [None, "", "empty"])
-def test_without_the_credential_the_remedy_is_told(tmp_path: Path, directory: str | None) -> None:
-    (tmp_path / "empty").mkdir()
-    environ = (
-        {}
-        if directory is None
-        else {"CREDENTIALS_DIRECTORY": directory and str(tmp_path / directory)}
-    )
+@pytest.mark.parametrize("environ", [{}, {"CREDENTIALS_DIRECTORY": ""}])
+def test_without_systemds_credentials_the_remedy_is_told(environ: dict[str, str]) -> None:
     with pytest.raises(CredentialError, match="systemd handed over no credential") as caught:
         read_token(environ)
     assert "/etc/credstore" in str(caught.value.hint)
