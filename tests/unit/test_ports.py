@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.ports import free_port
+from tests.scenario.processes import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ASKS = "from tests.ports import free_port\nprint(*(free_port() for _ in range(200)))\ninput()\n"
 
 

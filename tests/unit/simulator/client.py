@@ -208,7 +208,8 @@ async def dialing(
 ) -> AsyncIterator[Dialer]:
     """A Dialer whose connections come from `address`, and all end with the block.
 
-    They wait so many seconds for a payload."""
+    They wait `patience` seconds for a payload.
+    """
     headers = {"User-Agent": "DiscordBot (https://example.com, 1.0)"}
     connector = aiohttp.TCPConnector(local_addr=(address, 0))
     async with aiohttp.ClientSession(headers=headers, connector=connector) as http:

@@ -82,10 +82,6 @@ class Zoo:
             for animal in animals:
                 await animal.ready.wait()
 
-    async def nap(self, seconds: float) -> None:
-        """Let seconds go by: what is to be shown is that nothing more happens."""
-        await asyncio.sleep(seconds)
-
     async def seen(self, predicate: Callable[[ledger.AnyRecord], bool], times: int = 1) -> None:
         """Wait until so many records of the bad bot satisfy `predicate`."""
         since = 0
@@ -152,11 +148,11 @@ async def test_good_clients_are_not_caught() -> None:
             zoo.control.request_heartbeat("all"),
         ):
             await disturb
-            await zoo.nap(15)
+            await asyncio.sleep(15)
             await zoo.ready(*animals)
         calm = (await zoo.control.summary()).now
         await zoo.control.stream(0)
-        await zoo.nap(2 * INTERVAL)
+        await asyncio.sleep(2 * INTERVAL)
         consumed = [
             Consumed(shard=animal.shard, events=animal.events, bot=bot)
             for animal, bot in zip(animals, (GOOD, GOOD, BAD, BAD), strict=True)
@@ -172,7 +168,7 @@ async def test_good_client_is_not_caught_when_the_machine_stands_still() -> None
         good = zoo.settle(Good, (0, 2), GOOD)
         await zoo.ready(good)
         time.sleep(1.0)  # what is meant: nothing of this process runs
-        await zoo.nap(2 * INTERVAL)
+        await asyncio.sleep(2 * INTERVAL)
         assert await zoo.caught() == set()
 
 
@@ -240,7 +236,7 @@ async def test_client_that_does_not_resume_its_living_session_rightly(
 ) -> None:
     async with open_zoo(events_per_second=1.0) as zoo:
         animals = await zoo.pair(make)
-        await zoo.nap(1.5 * INTERVAL)  # past the first heartbeat, which names a sequence
+        await asyncio.sleep(1.5 * INTERVAL)  # past the first heartbeat, which names a sequence
         await zoo.control.drop("all")
         for animal in animals:
             await wait_for(lambda animal=animal: not animal.ready.is_set(), TIMEOUT)  # type: ignore[misc]
@@ -253,7 +249,7 @@ async def test_client_that_does_not_resume_its_living_session_rightly(
 async def test_client_that_does_not_take_invalid_session_seriously(make: type[Good]) -> None:
     async with open_zoo() as zoo:
         animals = await zoo.pair(make)
-        await zoo.nap(6)
+        await asyncio.sleep(6)
         await zoo.control.invalidate("all")
         await zoo.seen(identified, 2)
         await zoo.ready(*animals)
@@ -280,7 +276,7 @@ async def test_client_that_asks_on_after_401() -> None:
             url = f"{zoo.simulator.api}/gateway/bot"
             async with zoo.homes[BAD].dialer.http.get(url, headers=headers) as response:
                 assert response.status == 401
-            await zoo.nap(LIMITS.news + 1)
+            await asyncio.sleep(LIMITS.news + 1)
         assert await zoo.caught() == {"O-07"}
 
 
@@ -309,7 +305,7 @@ async def test_shard_that_runs_twice() -> None:
     async with open_zoo() as zoo:
         good, _ = await zoo.pair(Good)
         await zoo.ready(good, zoo.settle(Good, (0, 4), BAD))
-        await zoo.nap(10)
+        await asyncio.sleep(10)
         assert await zoo.caught() == {"O-09"}
 
 
@@ -326,7 +322,7 @@ async def test_talkative_client_sends_too_much() -> None:
 async def test_client_that_beats_late_or_never(make: type[Good]) -> None:
     async with open_zoo(heartbeat_tolerance=40.0) as zoo:
         await zoo.pair(make)
-        await zoo.nap(3.5 * INTERVAL)
+        await asyncio.sleep(3.5 * INTERVAL)
         assert await zoo.caught() == {"O-11"}
 
 
@@ -338,7 +334,7 @@ async def test_herd_beats_all_at_once() -> None:
         for home in zoo.homes:
             home.spacing = 0.0
         await zoo.ready(*herds)
-        await zoo.nap(1.2 * INTERVAL)
+        await asyncio.sleep(1.2 * INTERVAL)
         assert await zoo.caught() == {"O-11"}
 
 
@@ -391,7 +387,7 @@ async def test_client_whose_consumer_does_not_get_every_event_once_and_in_order(
 async def test_sluggish_client_takes_long_to_come_back() -> None:
     async with open_zoo() as zoo:
         animals = await zoo.pair(bad.Sluggish)
-        await zoo.nap(6)
+        await asyncio.sleep(6)
         await zoo.control.drop("all")
         await zoo.seen(resumed)
         await zoo.ready(*animals)
@@ -442,7 +438,7 @@ async def test_liar_is_always_well() -> None:
     async with open_zoo() as zoo:
         good, liar = await zoo.pair(bad.Liar)
         await zoo.control.mute((0, 4), 500.0)
-        await zoo.nap(3 * INTERVAL)
+        await asyncio.sleep(3 * INTERVAL)
         for animal, bot in ((good, GOOD), (liar, BAD)):
             shards = [animal.shard] if animal.claims_health() else []
             expected = {"O-17"} if animal is liar else set()
@@ -453,10 +449,10 @@ async def test_liar_is_always_well() -> None:
 async def test_sulky_client_never_comes_back() -> None:
     async with open_zoo() as zoo:
         good, sulky = await zoo.pair(bad.Sulky)
-        await zoo.nap(6)
+        await asyncio.sleep(6)
         await zoo.control.drop("all")
         calm = (await zoo.control.summary()).now
         await wait_for(sulky.settled.is_set, TIMEOUT)
         await zoo.ready(good)
-        await zoo.nap(15)
+        await asyncio.sleep(15)
         assert await zoo.caught(Claims(calm_since=calm, within=10.0)) == {"O-18"}

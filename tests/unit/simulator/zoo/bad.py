@@ -170,7 +170,7 @@ class Stubborn(Good):
             await super().invalidated(client, resumable=resumable)
             return
         self.tried = True
-        await self.home.nap(3.0)
+        await asyncio.sleep(3.0)
         client.kill()
         raise LeftError
 
@@ -207,7 +207,7 @@ class Storm(Good):
 
     async def authenticate(self, client: Client) -> None:
         await super().authenticate(client)
-        await self.home.nap(2.0)
+        await asyncio.sleep(2.0)
         if not self.settled.is_set():
             client.kill()
 

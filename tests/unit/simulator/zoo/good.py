@@ -28,12 +28,6 @@ class Habitat:
     last_identify: float = -100.0
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def nap(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
-
 
 class Good:
     """One shard."""
@@ -61,7 +55,7 @@ class Good:
             if self.is_final(code):
                 self.settled.set()
                 return
-            await self.home.nap(self.pause())
+            await asyncio.sleep(self.pause())
 
     async def connection(self) -> int | None:
         """One connection, to its end; returns the close code."""
@@ -95,8 +89,9 @@ class Good:
 
     async def identify(self, client: Client) -> None:
         async with self.home.gate:
-            await self.home.nap(self.home.last_identify + self.home.spacing - self.home.now())
-            self.home.last_identify = self.home.now()
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(self.home.last_identify + self.home.spacing - loop.time())
+            self.home.last_identify = loop.time()
             self.seq = 0  # of the session that is gone: a beat before READY must not name it
             await client.identify(self.shard, token=self.home.token)
 
@@ -123,17 +118,17 @@ class Good:
         self.ready.clear()
         if not resumable:
             self.session = None
-        await self.home.nap(self.after_invalid())
+        await asyncio.sleep(self.after_invalid())
         if self.elsewhere and self.session is None:
             await client.close(4000)
             raise LeftError
         await self.authenticate(client)
 
     async def beat(self, client: Client) -> None:
-        await self.home.nap(self.first_beat())
+        await asyncio.sleep(self.first_beat())
         while True:
             await client.send(1, self.seq or None)
-            await self.home.nap(self.next_beat())
+            await asyncio.sleep(self.next_beat())
 
     # Traits
 
