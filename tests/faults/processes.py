@@ -10,6 +10,7 @@ from pathlib import Path
 from discluster import places
 from discluster.control.store import ControlStore
 from discluster.messages import Assignment, Held
+from discluster.sessions import read_sessions
 from discluster.simulator.client import SimulatorClient
 from discluster.simulator.oracles import ProcessSample, sample_process
 from discluster.simulator.settings import SimulatorSettings
@@ -108,8 +109,16 @@ class ClusterProcess:
         return await self._process.wait()
 
     async def connected(self, timeout: float = 30.0) -> None:
-        """Every shard has its living connection at Discord."""
-        await self.client.wait_for_connected(self.shards, timeout)
+        """Every shard has its living connection at Discord, and the cluster keeps its session.
+
+        What Discord has sent, a process may not have read yet; a session that it was killed before
+        it knew is lost.
+        """
+        await self.client.wait_for_connected(len(self.assignment(1).shards), timeout)
+        await wait_for(self._keeps_all, timeout, what="a session is kept for each shard")
+
+    def _keeps_all(self) -> bool:
+        return read_sessions(self.sessions, self.shards).keys() == set(self.assignment(1).shards)
 
     def sample(self) -> ProcessSample:
         return sample_process(self.pid)

@@ -39,9 +39,6 @@ class PairedCluster(ClusterProcess):
     def assignment(self, generation: int) -> Assignment:
         return msgspec.structs.replace(super().assignment(generation), shards=SHARDS)
 
-    async def connected(self, timeout: float = 30.0) -> None:
-        await self.client.wait_for_connected(len(SHARDS), timeout)
-
 
 class Pairing:
     """The cluster and the bots beside it."""
