@@ -268,7 +268,7 @@ class Gateway:
         timing, settings = self.world.timing, self._settings
         limit = settings.heartbeat_interval + settings.heartbeat_tolerance
         last = peer.greeted if peer.last_beat is None else peer.last_beat
-        left = last + limit - timing.now()
+        left = last + limit + self.world.attention.lost(last) - timing.now()
         if left > 0 or peer.connection.deaf:
             again = max(left, settings.heartbeat_interval / 20)
             peer.watch = timing.later(again, lambda: self._watch(peer))

@@ -6,6 +6,8 @@ All times are simulated seconds. (Discord: Gateway, Rate Limiting and Session St
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from discluster.simulator.views import BudgetView
 
 
@@ -19,11 +21,16 @@ class IdentifyRule:
         interval: float,
         tolerance: float,
         rejection_restarts: bool,
+        lost: Callable[[float], float],
     ) -> None:
+        """`lost` tells for how long since a time the simulator itself did not run: what it read
+        late seems closer to what came after.
+        """
         self._max_concurrency = max_concurrency
         self._interval = interval
         self._tolerance = tolerance
         self._rejection_restarts = rejection_restarts
+        self._lost = lost
         self._started: dict[int, float] = {}  # when the lane's window began
         self._arrived: dict[int, float] = {}  # last arrival, accepted or not
 
@@ -35,11 +42,15 @@ class IdentifyRule:
         """Judge an IDENTIFY: (accepted, seconds since the lane's previous one, if any)."""
         lane = self.lane(shard_id)
         previous, started = self._arrived.get(lane), self._started.get(lane)
-        accepted = started is None or now - started >= self._interval - self._tolerance
+        accepted = started is None or self._spaced(started, now)
         self._arrived[lane] = now
         if accepted or self._rejection_restarts:
             self._started[lane] = now
         return accepted, None if previous is None else now - previous
+
+    def _spaced(self, started: float, now: float) -> bool:
+        least = self._interval - self._tolerance
+        return now - started >= least or now - started + self._lost(started) >= least
 
 
 class DailyBudget:

@@ -167,6 +167,12 @@ class Scripted(Record, frozen=True, kw_only=True, tag="scripted"):
     edge: str | None = None
 
 
+class HeldUp(Record, frozen=True, kw_only=True, tag="held_up"):
+    """The simulator itself did not run for so many seconds before this: what came is dated late."""
+
+    seconds: float
+
+
 AnyRecord = (
     Http
     | Rest
@@ -184,13 +190,14 @@ AnyRecord = (
     | Violation
     | Fault
     | Scripted
+    | HeldUp
 )
 
 KINDS = frozenset(
     str(kind.__struct_config__.tag)
     for kind in (
         Http, Rest, Open, Identify, Ready, Resume, Resumed, Heartbeat, Command, Close,
-        InvalidSession, Reconnect, SessionEnd, Violation, Fault, Scripted,
+        InvalidSession, Reconnect, SessionEnd, Violation, Fault, Scripted, HeldUp,
     )
 )  # fmt: skip
 

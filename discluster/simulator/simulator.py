@@ -17,6 +17,7 @@ from aiohttp import web
 
 from discluster.errors import ConfigurationError, UnavailableError
 from discluster.simulator import ledger
+from discluster.simulator.attention import Attention
 from discluster.simulator.control import Control
 from discluster.simulator.edges import MAIN, Address, Edges, Listener
 from discluster.simulator.gateway import Gateway
@@ -77,11 +78,19 @@ class Simulator:
         timing = Timing(factor=settings.time_factor, loop=loop, clock=self._clock)
         tally = Tally()
         book = ledger.Ledger(clock=timing.now, limit=settings.ledger_records, notify=self._noted)
+        attention = Attention(
+            every=self._tick,
+            timing=timing,
+            loop=loop,
+            note=lambda seconds: book.append(ledger.HeldUp(seconds=seconds)),
+        )
+        stack.callback(attention.close)
         self.world = World(
             settings,
             timing=timing,
             ledger=book,
             edges=self._edges,
+            attention=attention,
         )
         stack.callback(self.world.close)
         self.gateway = Gateway(self.world, loop=loop)

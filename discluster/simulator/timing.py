@@ -21,11 +21,15 @@ class Timing:
 
     def now(self) -> float:
         """Simulated seconds since the simulator began."""
-        return (self._clock() - self._start) / self.factor
+        return self.simulated(self._clock() - self._start)
 
     def real(self, seconds: float) -> float:
         """How long a simulated duration takes, in real seconds."""
         return seconds * self.factor
+
+    def simulated(self, seconds: float) -> float:
+        """What a real duration is in simulated seconds."""
+        return seconds / self.factor
 
     def later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Call back after simulated seconds."""

@@ -7,8 +7,10 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Callable
 
 from discluster.simulator import ledger
+from discluster.simulator.attention import Attention
 from discluster.simulator.edges import Edges
 from discluster.simulator.events import Catalogue
 from discluster.simulator.identify import DailyBudget, IdentifyRule
@@ -27,7 +29,13 @@ class Bot:
     """One token and what it may do."""
 
     def __init__(
-        self, index: int, token: str, settings: SimulatorSettings, catalogue: Catalogue, now: float
+        self,
+        index: int,
+        token: str,
+        settings: SimulatorSettings,
+        catalogue: Catalogue,
+        now: float,
+        lost: Callable[[float], float],
     ) -> None:
         self.index = index
         self.token = token
@@ -38,6 +46,7 @@ class Bot:
             interval=settings.identify_interval,
             tolerance=settings.identify_tolerance,
             rejection_restarts=settings.rejected_identify_restarts_interval,
+            lost=lost,
         )
         remaining = settings.session_start_remaining
         self.budget = DailyBudget(
@@ -71,14 +80,16 @@ class World:
         timing: Timing,
         ledger: Ledger,
         edges: Edges,
+        attention: Attention,
     ) -> None:
         self.settings = settings
         self.timing = timing
         self.ledger = ledger
         self.edges = edges
+        self.attention = attention
         catalogue = self.catalogue = Catalogue(settings.seed)
         self.bots = [
-            Bot(index, token, settings, catalogue, timing.now())
+            Bot(index, token, settings, catalogue, timing.now(), attention.lost)
             for index, token in enumerate(settings.tokens)
         ]
         self.sessions: dict[str, Session] = {}

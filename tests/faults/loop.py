@@ -61,6 +61,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """The clock may jump so many seconds at once, where a late packet does no harm."""
         self._jumping.longest = longest
 
+    def stall(self, seconds: float) -> None:
+        """The machine stands still for so long."""
+        self._jumping.now += seconds
+
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:

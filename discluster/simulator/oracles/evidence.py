@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -15,6 +16,8 @@ from discluster.simulator.oracles.verdict import Limits, Verdict
 
 R = TypeVar("R", bound=Record)
 _number = attrgetter("n")
+_time = attrgetter("time")
+_FOR_ALL = (ledger.Fault, ledger.HeldUp)
 
 # Deeds of a script after which heartbeats and ends cannot be judged: they come late or never, or
 # the client was given another interval.
@@ -33,12 +36,25 @@ class Evidence:
         kinds = self._kinds
         for record in records:
             kinds[type(record)].append(record)
+        self._held_up = self.of(ledger.HeldUp)
 
     def of(self, *kinds: type[R]) -> list[R]:
         """Records of these kinds, in order."""
         found = chain.from_iterable(self._kinds.get(kind, ()) for kind in kinds)
         chosen: list[R] = list(found)  # type: ignore[arg-type]  # _kinds has only its own kind
         return sorted(chosen, key=_number) if len(kinds) > 1 else chosen
+
+    def lost(self, record: Record, seconds: float, limits: Limits) -> float:
+        """For how long, in so many seconds up to a record, the simulator itself did not run: the
+        client may have been quicker, or slower, by this much. Shortly before them, too: what had
+        come in the meantime was still being read.
+        """
+        if not self._held_up:
+            return 0.0
+        reading = limits.simulated(limits.timer_slack)
+        first = bisect_left(self._held_up, record.time - seconds - reading, key=_time)
+        past = bisect_right(self._held_up, record.time + reading, key=_time)
+        return sum(pause.seconds for pause in self._held_up[first:past])
 
     def shards(self) -> dict[int, Shard]:
         """The shard of each connection that ever named one."""
@@ -88,7 +104,7 @@ def by_bot(records: Sequence[Record]) -> list[tuple[int | None, Evidence]]:
     cases: dict[int | None, list[Record]] = {bot: [] for bot in (*sorted(bots), None)}
     for record in records:
         bot = _bot_of(record, owners)
-        if bot is None and record.connection is None and isinstance(record, ledger.Fault):
+        if bot is None and record.connection is None and isinstance(record, _FOR_ALL):
             for everybody in cases.values():
                 everybody.append(record)
         elif bot in cases:

@@ -42,16 +42,18 @@ def heartbeats_are_regular(evidence: Evidence, limits: Limits, now: float) -> It
         name = beat.connection
         if beat.requested is not None:
             if beat.n not in busy:
-                yield from _judge_answer(beat, limits)
+                lost = evidence.lost(beat, beat.requested, limits)
+                yield from _judge_answer(beat, beat.requested - lost, limits)
             elif beat.time - regular.get(name, beat.time) >= (1 - _TOLERANCE) * interval:
                 regular[name] = beat.time  # no answer, but the regular beat behind a burst
         else:
             if name in regular:
                 gaps = (beat.time - regular[name], beat.time - latest[name])
-                yield from _judge_gap(beat, *gaps, limits)
+                yield from _judge_gap(beat, *gaps, evidence.lost(beat, gaps[0], limits), limits)
             elif beat.offset is not None:
-                offsets += [beat.offset] if name in grown else []
-                yield from _judge_offset(beat, limits)
+                lost = evidence.lost(beat, beat.offset, limits)
+                offsets += [beat.offset] if name in grown and not lost else []
+                yield from _judge_offset(beat, beat.offset - lost, limits)
             regular[name] = beat.time
         latest[name] = beat.time
     yield from _judge_jitter(offsets, limits)
@@ -81,26 +83,26 @@ def _that_lived(evidence: Evidence, seconds: float, now: float) -> set[int | Non
     }
 
 
-def _judge_answer(beat: ledger.Heartbeat, limits: Limits) -> Iterator[Verdict]:
-    if beat.requested is not None and beat.requested > limits.simulated(limits.answer):
-        text = f"a requested heartbeat came after {beat.requested:.3f} s"
+def _judge_answer(beat: ledger.Heartbeat, after: float, limits: Limits) -> Iterator[Verdict]:
+    if after > limits.simulated(limits.answer):
+        text = f"a requested heartbeat came after {after:.3f} s"
         yield Verdict(oracle="O-11", text=text, records=[beat.n])
 
 
 def _judge_gap(
-    beat: ledger.Heartbeat, regular: float, latest: float, limits: Limits
+    beat: ledger.Heartbeat, regular: float, latest: float, lost: float, limits: Limits
 ) -> Iterator[Verdict]:
     interval = limits.heartbeat_interval
-    slack = _TOLERANCE * interval + limits.simulated(limits.timer_slack)
+    slack = _TOLERANCE * interval + limits.simulated(limits.timer_slack) + lost
     if latest > interval + slack or regular < interval - slack:
         text = f"{regular:.3f} s between heartbeats instead of {interval:g} s"
         yield Verdict(oracle="O-11", text=text, records=[beat.n])
 
 
-def _judge_offset(beat: ledger.Heartbeat, limits: Limits) -> Iterator[Verdict]:
+def _judge_offset(beat: ledger.Heartbeat, offset: float, limits: Limits) -> Iterator[Verdict]:
     most = limits.heartbeat_interval + limits.simulated(limits.timer_slack)
-    if beat.offset is not None and beat.offset > most:
-        text = f"the first heartbeat came {beat.offset:.3f} s after HELLO"
+    if offset > most:
+        text = f"the first heartbeat came {offset:.3f} s after HELLO"
         yield Verdict(oracle="O-11", text=text, records=[beat.n])
 
 

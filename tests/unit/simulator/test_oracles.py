@@ -90,6 +90,10 @@ def fault(time: float, action: str, **changes: object) -> Record:
     return msgspec.structs.replace(record, **changes)
 
 
+def held_up(time: float, seconds: float) -> Record:
+    return ledger.HeldUp(time=time, seconds=seconds)
+
+
 def numbered(records: list[Record]) -> list[Record]:
     return [msgspec.structs.replace(record, n=n) for n, record in enumerate(records, 1)]
 
@@ -249,6 +253,17 @@ GOOD: dict[str, list[Record]] = {
             end(30 * number + 1, "no-ready", f"{number}"),
         )
     ],
+    "late, as the simulator was": [
+        beat(30, offset=30.0), held_up(75, 4), beat(75.1, gap=45.1),
+    ],
+    "in time, after one that was read late": [
+        beat(30, offset=30.0), beat(75, gap=45.0), held_up(75, 4), beat(112.5, gap=37.5),
+    ],
+    "late first beat, as the simulator was": [held_up(43, 2), beat(43.2, offset=43.2)],
+    "late answer, as the simulator was": [beat(30, offset=30.0, requested=1.5), held_up(30, 1)],
+    "identified in time, after one that was read late": [
+        held_up(9, 0.8), identify(9.1), end(10), identify(13.5, 2, "b", gap=4.4),
+    ],
     "another shard count": [
         identify(0), ready(0), identify(9, 2, "b", shard=(3, 32)),
         msgspec.structs.replace(ready(9, 2, "b"), shard=(3, 32)),
@@ -317,6 +332,18 @@ BAD: dict[str, tuple[set[str], list[Record]]] = {
         {"O-09"}, [ready(0), ready(10, 2, "b"), beat(12, offset=2.0)],
     ),
     "flood": ({"O-10"}, [ledger.Violation(rule="send-rate", text="")]),
+    "later than the simulator was": (
+        {"O-11"}, [beat(30, offset=30.0), held_up(75, 4), beat(78, gap=48.0)],
+    ),
+    "late, and the simulator was before": (
+        {"O-11"}, [held_up(29, 4), beat(30, offset=30.0), beat(74, gap=44.0)],
+    ),
+    "late, and the simulator was afterwards": (
+        {"O-11"}, [beat(30, offset=30.0), beat(74, gap=44.0), held_up(80, 4)],
+    ),
+    "sooner than the simulator was late": (
+        {"O-01"}, [held_up(9, 0.8), identify(9.1), end(10), identify(13, 2, "b", gap=3.9)],
+    ),
     "late beat": ({"O-11"}, [beat(30, offset=30.0), beat(74, gap=44.0)]),
     "early beat": ({"O-11"}, [beat(30, offset=30.0), beat(68, gap=38.0)]),
     "late first beat": ({"O-11"}, [beat(42, offset=42.0)]),

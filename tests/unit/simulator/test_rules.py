@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,9 +47,9 @@ def test_window_never_lets_more_than_the_limit_through(gaps: list[int], limit: i
         assert sum(start <= time < start + 20.0 for time in passed[index:]) <= limit
 
 
-def rule(**changes: float | bool) -> IdentifyRule:
+def rule(lost: Callable[[float], float] = lambda _: 0.0, **changes: float | bool) -> IdentifyRule:
     options = {"interval": 5.0, "tolerance": 0.0, "rejection_restarts": True, **changes}
-    return IdentifyRule(max_concurrency=4, **options)  # type: ignore[arg-type]
+    return IdentifyRule(max_concurrency=4, lost=lost, **options)  # type: ignore[arg-type]
 
 
 def test_identify_lanes_are_independent() -> None:
@@ -55,6 +57,20 @@ def test_identify_lanes_are_independent() -> None:
     assert [lanes.arrive(shard, 1.0) for shard in range(4)] == [(True, None)] * 4
     assert lanes.arrive(4, 2.0) == (False, 1.0)
     assert lanes.lane(7) == 3
+
+
+def test_identify_is_not_early_for_what_the_simulator_read_late() -> None:
+    asked = []
+
+    def lost(since: float) -> float:
+        asked.append(since)
+        return 0.8
+
+    lanes = rule(lost)
+    assert lanes.arrive(0, 10.0) == (True, None)
+    assert lanes.arrive(0, 14.25) == (True, 4.25)
+    assert lanes.arrive(0, 18.0) == (False, 3.75)
+    assert asked == [10.0, 14.25]
 
 
 def test_rejected_identify_starts_the_interval_anew_unless_told_not_to() -> None:

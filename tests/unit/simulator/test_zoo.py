@@ -34,8 +34,8 @@ from discluster.simulator.oracles import (
 )
 from discluster.simulator.settings import SimulatorSettings
 from discluster.simulator.simulator import Simulator
-from tests.faults.loop import simulated
-from tests.unit.simulator.client import UPGRADE, dialing
+from tests.faults.loop import SimulatedLoop, simulated
+from tests.unit.simulator.client import UPGRADE, Client, dialing
 from tests.unit.simulator.zoo import bad
 from tests.unit.simulator.zoo.good import Good, Habitat
 from tests.waiting import wait_for
@@ -125,6 +125,13 @@ async def open_zoo(**settings: Any) -> AsyncIterator[Zoo]:
             await asyncio.gather(*zoo.lives, return_exceptions=True)
 
 
+def stalled(seconds: float) -> None:
+    """The machine, with all clients."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+    loop.stall(seconds)
+
+
 def resumed(record: ledger.AnyRecord) -> bool:
     return isinstance(record, ledger.Resumed) and record.bot == BAD
 
@@ -170,6 +177,43 @@ async def test_good_client_is_not_caught_when_the_machine_stands_still() -> None
         time.sleep(1.0)  # what is meant: nothing of this process runs
         await asyncio.sleep(2 * INTERVAL)
         assert await zoo.caught() == set()
+
+
+class StalledAtIdentify(Good):
+    """The machine stands still as soon as it has sent its IDENTIFY, so that is read late."""
+
+    async def identify(self, client: Client) -> None:
+        await super().identify(client)
+        stalled(1.0)
+
+
+@simulated
+async def test_simulator_that_was_held_up_blames_nobody_for_it() -> None:
+    async with open_zoo(events_per_second=1.0, heartbeat_tolerance=1.0) as zoo:
+        zoo.homes[GOOD].spacing = 5.1
+        first, second = (
+            zoo.settle(kind, (shard, 2), GOOD)
+            for shard, kind in enumerate((StalledAtIdentify, Good))
+        )
+        await zoo.ready(first, second)
+        for _ in range(5):
+            await asyncio.sleep(0.3 * INTERVAL)
+            stalled(1.2 * INTERVAL)
+        await asyncio.sleep(2 * INTERVAL)
+        assert await zoo.caught() == set()
+        assert (await zoo.control.summary()).closes == {}
+        held_up = await zoo.control.ledger(kinds=("held_up",))
+        assert len(held_up) == 6
+        assert sum(record.seconds for record in held_up if isinstance(record, ledger.HeldUp)) > 120
+
+
+@simulated
+async def test_client_that_never_beats_is_caught_by_a_simulator_that_was_held_up() -> None:
+    async with open_zoo(heartbeat_tolerance=1.0) as zoo:
+        await zoo.pair(bad.Dead)
+        stalled(1.2 * INTERVAL)
+        await asyncio.sleep(1.2 * INTERVAL)
+        assert await zoo.caught() == {"O-11"}
 
 
 @simulated
