@@ -10,8 +10,8 @@ from typing import Final
 
 from discluster.simulator.timing import Timing
 
-# Real seconds. Less is what the slack of the oracles is for.
-_NOTABLE: Final = 0.1
+# Real seconds. Less is what clients have to allow for anyway.
+_NOTABLE: Final = 0.03
 # How long after it woke up it may still be reading what came meanwhile.
 _CATCHING_UP: Final = 0.25
 

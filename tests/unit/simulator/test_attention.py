@@ -28,7 +28,7 @@ class Watched:
 async def test_late_looks_are_noted_in_simulated_seconds() -> None:
     watched = Watched(factor=0.5)
     await asyncio.sleep(1.0)
-    watched.stall(0.09)
+    watched.stall(0.02)
     await asyncio.sleep(0.05)
     assert watched.noted == [], "a timer may be a little late"
     watched.stall(3.0)
