@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from discluster.simulator.ledger import Identify
+from discluster.simulator.ledger import HeldUp, Identify
 from tests.scenario.fleet import Fleet
 from tests.scenario.scenarios import all_ready, no_judgement, records
 
@@ -32,6 +32,9 @@ async def test_start_takes_what_discord_demands_within_two_hundredths(fleet: Fle
     least = 5.0 * (SHARDS // LANES - 1)
     buckets = [record.shard[0] // LANES for record in identifies if record.shard is not None]
     print(f"\n{SHARDS} shards in {LANES} lanes: {took:.2f} s, at least {least:g}")
-    assert least <= took <= 1.02 * least
+    # What the machine stood still for is nobody's doing.
+    pauses = await records(fleet.simulator, HeldUp, since=identifies[0].n)
+    held_up = sum(pause.seconds for pause in pauses)
+    assert least <= took <= 1.02 * least + held_up
     assert all(earlier <= later for earlier, later in pairwise(buckets)), buckets
     await no_judgement(fleet.simulator)
