@@ -60,7 +60,7 @@ async def test_call_of_all_clusters_ends_in_time_whatever_some_of_them_do(fleet:
     }
 
     badly = json.dumps({"hang": [hangs], "raise": [raises]})
-    some = await fleet.ctl("call", "behave", badly, "--all", "--timeout", "3", "--json")
+    some = await fleet.ctl("call", "behave", badly, "--all", "--timeout", "8", "--json")
     assert some.returncode == NOT_ALL
     faults = {n: e["fault"] for n, e in entries(some).items() if e["fault"] is not None}
     assert entries(some).keys() == hosts.keys()
