@@ -35,6 +35,7 @@ def heartbeats_are_regular(evidence: Evidence, limits: Limits, now: float) -> It
     regular: dict[int | None, float] = {}  # last beat that nobody asked for
     latest: dict[int | None, float] = {}  # last beat of any kind
     offsets: list[float] = []
+    moved = 0.0  # the most that any of them was, because the simulator itself was late
     interval = limits.heartbeat_interval
     for beat in evidence.of(ledger.Heartbeat):
         if beat.connection in impaired:
@@ -52,11 +53,13 @@ def heartbeats_are_regular(evidence: Evidence, limits: Limits, now: float) -> It
                 yield from _judge_gap(beat, *gaps, evidence.lost(beat, gaps[0], limits), limits)
             elif beat.offset is not None:
                 lost = evidence.lost(beat, beat.offset, limits)
-                offsets += [beat.offset] if name in grown and not lost else []
+                if name in grown:
+                    offsets.append(beat.offset)
+                    moved = max(moved, lost)
                 yield from _judge_offset(beat, beat.offset - lost, limits)
             regular[name] = beat.time
         latest[name] = beat.time
-    yield from _judge_jitter(offsets, limits)
+    yield from _judge_jitter(offsets, moved, limits)
 
 
 def _when_busy(evidence: Evidence) -> set[int]:
@@ -106,12 +109,12 @@ def _judge_offset(beat: ledger.Heartbeat, offset: float, limits: Limits) -> Iter
         yield Verdict(oracle="O-11", text=text, records=[beat.n])
 
 
-def _judge_jitter(offsets: list[float], limits: Limits) -> Iterator[Verdict]:
+def _judge_jitter(offsets: list[float], moved: float, limits: Limits) -> Iterator[Verdict]:
     if len(offsets) < _JITTER_SAMPLE:
         return
     distance = uniform_distance([offset / limits.heartbeat_interval for offset in offsets])
     # What a late timer moves, compressed time magnifies.
-    late = limits.jitter / limits.heartbeat_interval
+    late = (limits.jitter + moved) / limits.heartbeat_interval
     if distance > _JITTER_BOUND / math.sqrt(len(offsets)) + late:
         text = f"the first heartbeats of {len(offsets)} connections are not spread evenly"
         yield Verdict(oracle="O-11", text=text)

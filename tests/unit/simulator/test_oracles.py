@@ -261,6 +261,9 @@ GOOD: dict[str, list[Record]] = {
     ],
     "late first beat, as the simulator was": [held_up(43, 2), beat(43.2, offset=43.2)],
     "late answer, as the simulator was": [beat(30, offset=30.0, requested=1.5), held_up(30, 1)],
+    "jitter, of which a third was read late": [
+        held_up(0.0, 12), *crowd(lambda number: max(12.0, number * 0.4125)),
+    ],
     "identified in time, after one that was read late": [
         held_up(9, 0.8), identify(9.1), end(10), identify(13.5, 2, "b", gap=4.4),
     ],
@@ -350,6 +353,9 @@ BAD: dict[str, tuple[set[str], list[Record]]] = {
     "late answer": ({"O-11"}, [beat(30, offset=30.0, requested=1.5)]),
     "no beat": ({"O-11"}, [ledger.Violation(rule="heartbeat-missed", text="")]),
     "no jitter": ({"O-11"}, crowd(lambda number: 41.25)),
+    "no jitter, and the simulator was a little late": (
+        {"O-11"}, [held_up(0.0, 1), *crowd(lambda number: 1.0)],
+    ),
     "no jitter, at once": ({"O-11"}, crowd(lambda number: 0.001)),
     "jitter over half the interval": ({"O-11"}, crowd(lambda number: number * 0.2)),
     "accident": (
