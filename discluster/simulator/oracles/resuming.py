@@ -40,7 +40,8 @@ class _Life:
 class _Watch:
     """Follows the sessions of one bot through the ledger."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, evidence: Evidence, limits: Limits) -> None:
+        self._evidence = evidence
         self._limits = limits
         self._lives: dict[str, _Life] = {}
         self._shards: dict[Shard, list[_Life]] = defaultdict(list)
@@ -146,7 +147,9 @@ class _Watch:
         life.connection, life.lost = None, record.time
         if died(record):
             life.beat = 0  # what it had received died with it
-        if record.time - life.begin.time < self._limits.simulated(self._limits.delivery):
+        lived = record.time - life.begin.time
+        lived -= self._evidence.lost(record, lived, self._limits)
+        if lived < self._limits.simulated(self._limits.delivery):
             life.known = False
         rival = self._rivals.pop(life.name, None)
         soon = self._limits.simulated(self._limits.overlap)
@@ -169,6 +172,6 @@ def living_sessions_are_resumed(
     and who was kept from it by a script. Who identifies while the session is still connected, and
     stays, has two connections: that is O-09.
     """
-    watch = _Watch(limits)
+    watch = _Watch(evidence, limits)
     for record in evidence.of(*watch.sees):
         yield from watch.sees[type(record)](record)

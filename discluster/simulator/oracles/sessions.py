@@ -33,7 +33,8 @@ def invalid_sessions_are_left(evidence: Evidence, limits: Limits, now: float) ->
             if record.session is not None:
                 told[record.session] = record
         elif isinstance(record, ledger.Close) and record.by == "tcp":
-            first = record.time - limits.simulated(limits.delivery)
+            delivery = limits.simulated(limits.delivery)
+            first = record.time - delivery - evidence.lost(record, delivery, limits)
             for unheard in (told, waiting):
                 _forget(unheard, record.connection, first)
         elif isinstance(record, ledger.Resume) and record.session in told:

@@ -213,6 +213,10 @@ GOOD: dict[str, list[Record]] = {
     "ready cannot have come": [
         identify(0), ready(0), close(0.1), identify(9, 2, "b"), ready(9, 2, "b"),
     ],
+    "ready cannot have come to a machine that stood still": [
+        identify(0), ready(0), held_up(0.5, 0.45), close(0.6), identify(9, 2, "b"),
+        ready(9, 2, "b"),
+    ],
     "ready was spoiled by a script": [
         identify(0), scripted(0, "ready", 1, shard=SHARD, deeds=("fields",)), ready(0), close(60),
         identify(70, 2, "b"),
@@ -231,6 +235,9 @@ GOOD: dict[str, list[Record]] = {
     ],
     "invalid session that cannot have come": [
         identify(0), ready(0), invalid(9), close(9.1), resume(20),
+    ],
+    "invalid session that cannot have come to a machine that stood still": [
+        identify(0), ready(0), invalid(9), held_up(9.5, 0.45), close(9.6), resume(20),
     ],
     "resumes from what its consumer took": [
         identify(0), ready(0), beat(20, offset=20.0, session="a", shard=SHARD, seq=7), close(60),
@@ -322,6 +329,9 @@ BAD: dict[str, tuple[set[str], list[Record]]] = {
     ),
     "identify instead of resume": (
         {"O-05"}, [identify(0), ready(0), close(60), identify(70, 2, "b")],
+    ),
+    "identify instead of resume, long after a pause": (
+        {"O-05"}, [identify(0), ready(0), held_up(0.5, 0.45), close(1), identify(9, 2, "b")],
     ),
     "rejected identify instead of resume": (
         {"O-05"}, [identify(0), ready(0), close(60), identify(70, 2, "b", accepted=False)],
