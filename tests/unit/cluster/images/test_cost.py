@@ -7,6 +7,7 @@ import json
 import time
 from pathlib import Path
 
+from discluster.cluster.images.image import ShardImage
 from tests.unit.cluster.images.events import SHARD, Session, guild
 from tests.unit.cluster.images.test_disk import after_another_event, make_images
 
@@ -26,20 +27,32 @@ def test_event_that_does_not_matter_costs_next_to_nothing(tmp_path: Path) -> Non
 
 def test_event_costs_by_its_own_size_and_not_by_its_guilds(tmp_path: Path) -> None:
     """Measured: 15 µs for a voice state that comes by itself, a third of it for the write."""
-    took = {}
-    for size in (20_000, 1_000_000):
-        image, session = make_images(tmp_path).open(SHARD, session_id="", seq=0), Session()
-        image.take([session.ready("1")])
-        channels = [{"id": str(n), "topic": "x" * 1000} for n in range(size // 1000)]
-        image.take([session.event("GUILD_CREATE", guild("1", channels=channels))])
-        body = {"guild_id": "1", "user_id": "5", "channel_id": "7", "padding": "x" * 700}
-        events = [session.event("VOICE_STATE_UPDATE", body) for _ in range(5000)]
-        began = time.thread_time()
-        for event in events:
-            image.take([event])
-        took[size] = (time.thread_time() - began) / 5000
-        print(f"{size} bytes: {took[size] * 1e6:.1f} µs")
+    sizes = (20_000, 1_000_000)
+    images = [_of_one_guild(tmp_path, size) for size in sizes]
+    # By turns, and the best of each: what slows the machine, or its disk, slows some of them.
+    rounds = [[_each(*image) for image in images] for _ in range(10)]
+    took = {size: min(times) for size, times in zip(sizes, zip(*rounds, strict=True), strict=True)}
+    print(*(f"{size} bytes: {each * 1e6:.1f} µs" for size, each in took.items()))
     assert took[1_000_000] < 4 * took[20_000]
+
+
+def _of_one_guild(state: Path, size: int) -> tuple[ShardImage, Session]:
+    """With a guild of so many bytes; of a cluster of its own."""
+    image, session = make_images(state, size).open(SHARD, session_id="", seq=0), Session()
+    image.take([session.ready("1")])
+    channels = [{"id": str(n), "topic": "x" * 1000} for n in range(size // 1000)]
+    image.take([session.event("GUILD_CREATE", guild("1", channels=channels))])
+    return image, session
+
+
+def _each(image: ShardImage, session: Session) -> float:
+    """CPU seconds for a voice state that comes by itself."""
+    body = {"guild_id": "1", "user_id": "5", "channel_id": "7", "padding": "x" * 700}
+    events = [session.event("VOICE_STATE_UPDATE", body) for _ in range(500)]
+    began = time.thread_time()
+    for event in events:
+        image.take([event])
+    return (time.thread_time() - began) / len(events)
 
 
 async def test_event_loop_goes_on_while_a_large_file_is_written_anew(tmp_path: Path) -> None:
