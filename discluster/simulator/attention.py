@@ -39,8 +39,7 @@ class Attention:
         self._timing = timing
         self._loop = loop
         self._note = note
-        self._ends: list[float] = []
-        self._lost: list[float] = [0.0]  # up to each of them
+        self._pauses: list[tuple[float, float]] = []  # when each ended, and how long it was
         self._arm()
 
     def close(self) -> None:
@@ -50,23 +49,22 @@ class Attention:
     def lost(self, since: float) -> float:
         """Simulated seconds for which it did not run since then, or shortly before."""
         self._look()
-        first = bisect_left(self._ends, since - self._timing.simulated(_CATCHING_UP))
-        return self._lost[-1] - self._lost[first]
+        first = bisect_left(self._pauses, (since - self._timing.simulated(_CATCHING_UP),))
+        return sum(seconds for _, seconds in self._pauses[first:])
 
     def _arm(self) -> None:
         self._next = self._loop.call_later(self._every, self._wake)
+        self._due = self._next.when()
 
     def _wake(self) -> None:
         self._look()
         self._arm()
 
     def _look(self) -> None:
-        late = self._loop.time() - self._next.when()
+        late = self._loop.time() - self._due
         if late <= _NOTABLE:
             return
+        self._due += late  # the timer itself is still to come
         seconds = self._timing.simulated(late)
-        self._ends.append(self._timing.now())
-        self._lost.append(self._lost[-1] + seconds)
+        self._pauses.append((self._timing.now(), seconds))
         self._note(seconds)
-        self._next.cancel()
-        self._arm()

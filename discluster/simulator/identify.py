@@ -42,15 +42,12 @@ class IdentifyRule:
         """Judge an IDENTIFY: (accepted, seconds since the lane's previous one, if any)."""
         lane = self.lane(shard_id)
         previous, started = self._arrived.get(lane), self._started.get(lane)
-        accepted = started is None or self._spaced(started, now)
+        least = self._interval - self._tolerance
+        accepted = started is None or now - started + self._lost(started) >= least
         self._arrived[lane] = now
         if accepted or self._rejection_restarts:
             self._started[lane] = now
         return accepted, None if previous is None else now - previous
-
-    def _spaced(self, started: float, now: float) -> bool:
-        least = self._interval - self._tolerance
-        return now - started >= least or now - started + self._lost(started) >= least
 
 
 class DailyBudget:

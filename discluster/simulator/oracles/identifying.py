@@ -22,7 +22,7 @@ def identifies_are_spaced(evidence: Evidence, limits: Limits, now: float) -> Ite
     """O-01: in each lane, IDENTIFYs arrive at least the interval apart."""
     least = limits.identify_interval - limits.jitter - 1e-6
     for record in evidence.of(ledger.Identify):
-        if record.gap is None or record.gap >= least:
+        if record.gap is None:
             continue
         if record.gap + evidence.lost(record, record.gap, limits) < least:
             text = f"lane {record.lane}: only {record.gap:.3f} s after the previous IDENTIFY"

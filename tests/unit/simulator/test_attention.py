@@ -68,3 +68,14 @@ async def test_closed_one_looks_no_more() -> None:
     watched.stall(3.0)
     await asyncio.sleep(1.0)
     assert watched.noted == []
+
+
+@simulated
+async def test_one_that_was_held_up_has_one_timer_as_before() -> None:
+    watched = Watched()
+    watched.stall(3.0)
+    await asyncio.sleep(1.0)
+    watched.attention.close()
+    watched.stall(3.0)
+    await asyncio.sleep(1.0)
+    assert len(watched.noted) == 1, "a second timer outlived it"
